@@ -1,0 +1,2 @@
+//! The `tercel` command.
+fn main() {}

@@ -1,0 +1,10 @@
+//! Untrusted bytes to typed views: GGUF and the block layouts of every tensor type.
+//!
+//! Everything here takes a byte slice it does not trust and gives back borrowed views whose
+//! bounds were checked once. Nothing here allocates more than the input justifies, starts a
+//! thread, or touches the file system.
+#![forbid(unsafe_code)]
+
+mod dtype;
+
+pub use dtype::DType;

@@ -1,0 +1,1 @@
+//! Models as short files over a Backend of some fifteen operations.

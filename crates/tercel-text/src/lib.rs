@@ -1,0 +1,1 @@
+//! Tokenizers, chat templates, and the assembly of streamed text.

@@ -1,0 +1,1 @@
+//! Run language models on the device: load a model, ask it, stream the answer.
