@@ -1,0 +1,78 @@
+//! What can go wrong between a parsed file and its logits.
+
+use tercel_formats::DType;
+
+/// An error of loading or running a model.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NnError {
+    /// The architecture is none of those this build knows.
+    #[error("architecture `{name}` is not supported (supported: {supported})")]
+    UnknownArchitecture {
+        /// What the file says.
+        name: String,
+        /// The names this build knows, comma separated.
+        supported: String,
+    },
+    /// A tensor the architecture needs is not in the file.
+    #[error("tensor `{name}` is missing")]
+    MissingTensor {
+        /// The tensor's name.
+        name: String,
+    },
+    /// A tensor has another shape than the configuration says.
+    #[error("tensor `{name}` has shape {found:?}, expected {expected:?}")]
+    Shape {
+        /// The tensor's name.
+        name: String,
+        /// Rows first.
+        expected: Vec<usize>,
+        /// Rows first.
+        found: Vec<usize>,
+    },
+    /// A tensor is stored in a type that this build cannot compute with.
+    #[error("tensor `{name}` is stored as {dtype}, which is not supported (supported: {supported})")]
+    UnsupportedType {
+        /// The tensor's name.
+        name: String,
+        /// Its type.
+        dtype: DType,
+        /// The types this build computes with, comma separated.
+        supported: String,
+    },
+    /// A metadata field is missing or out of range.
+    #[error("field `{field}`: {problem}")]
+    Config {
+        /// The metadata key.
+        field: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The KV cache has no room for the tokens.
+    #[error("the KV cache holds {capacity} tokens, {needed} are needed")]
+    KvFull {
+        /// Tokens that fit.
+        capacity: usize,
+        /// Tokens that were asked for.
+        needed: usize,
+    },
+    /// A token id is outside the vocabulary.
+    #[error("token id {id} is outside the vocabulary of {vocab_size}")]
+    TokenOutOfRange {
+        /// The id.
+        id: u32,
+        /// Number of tokens the model has.
+        vocab_size: usize,
+    },
+    /// Memory could not be had.
+    #[error("could not allocate {bytes} bytes for {what}")]
+    OutOfMemory {
+        /// The size asked for.
+        bytes: usize,
+        /// What it was for.
+        what: &'static str,
+    },
+    /// The caller asked to stop while loading.
+    #[error("loading was cancelled")]
+    Cancelled,
+}
