@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use tercel_kernels::ops::attention::{self, Cache};
+use tercel_kernels::ops::attention::{self, Cache, Element, Place, Shape};
 use tercel_kernels::ops::gated::{Activation, gated};
 use tercel_kernels::ops::matmul::{MAX_PRODUCTS, Product, matmul};
 use tercel_kernels::ops::quantize::Activations;
@@ -12,7 +12,7 @@ use tercel_kernels::{AlignedVec, AllocError, Isa, PackedMatrix, Pool};
 
 use crate::NnError;
 use crate::backend::{Act, AttentionId, Backend, Mark, Matrix, Rope, RopeId, Vector};
-use crate::kv::{KvCache, SequenceId};
+use crate::kv::{KvCache, LayerKv, Pages, Pair, SequenceId};
 use crate::loader::{Plan, pack_error};
 use crate::planner::Workspace;
 use crate::runner::Options;
@@ -66,7 +66,7 @@ impl Sizes {
             + tables * options.max_batch_tokens
             + attention_scratch(plan, options);
         Self {
-            kv: KvCache::bytes(&plan.attentions, options.max_context, options.max_sequences),
+            kv: KvCache::bytes(&plan.attentions, options),
             workspace: floats * size_of::<f32>() + Activations::bytes_for(workspace.largest_input),
         }
     }
@@ -95,8 +95,7 @@ impl Cpu {
         let mut pool = Pool::new(options.threads).map_err(|error| NnError::Threads {
             message: error.to_string(),
         })?;
-        let kv = KvCache::new(&plan.attentions, options.max_context, options.max_sequences)
-            .map_err(short("the KV cache"))?;
+        let kv = KvCache::new(&plan.attentions, options).map_err(short("the KV cache"))?;
         let buffers = |sizes: &mut dyn Iterator<Item = usize>| {
             sizes.map(AlignedVec::zeroed).collect::<Result<Vec<_>, _>>()
         };
@@ -194,6 +193,39 @@ impl Cpu {
         let mut buffer = std::mem::take(&mut self.slots[target.slot]);
         compute(self, &mut buffer[..target.rows * target.cols]);
         self.slots[target.slot] = buffer;
+    }
+}
+
+/// The attention of one layer, for any type of cache.
+struct Attend<'a> {
+    pool: &'a mut Pool,
+    isa: Isa,
+    shape: &'a Shape,
+    scratch: &'a mut [f32],
+}
+
+impl Attend<'_> {
+    fn run<'p, E: Element>(
+        self,
+        q: &[f32],
+        k: &[f32],
+        v: &[f32],
+        pages: &mut Pair<E>,
+        place: impl Fn(usize) -> Place<'p> + Sync,
+        out: &mut [f32],
+    ) {
+        let Self {
+            pool,
+            isa,
+            shape,
+            scratch,
+        } = self;
+        attention::store(shape, k, v, &place, &mut pages.keys, &mut pages.values);
+        let cache = Cache {
+            keys: &pages.keys,
+            values: &pages.values,
+        };
+        attention::attention(pool, isa, shape, q, cache, place, scratch, out);
     }
 }
 
@@ -298,15 +330,17 @@ impl Backend for Cpu {
         let out = self.push(q.rows, q.cols);
         self.write(out, |this, out| {
             let [q, k, v] = [q, k, v].map(|x| &this.slots[x.slot][..x.rows * x.cols]);
-            let (kv, place) = this.kv.layer(layer.0, &this.pass.places);
-            attention::store(&kv.shape, k, v, &place, &mut kv.keys, &mut kv.values);
-            let cache = Cache {
-                keys: &kv.keys,
-                values: &kv.values,
+            let (LayerKv { shape, pages }, place) = this.kv.layer(layer.0, &this.pass.places);
+            let attend = Attend {
+                pool: &mut this.pool,
+                isa: this.isa,
+                shape,
+                scratch: &mut this.attention_scratch,
             };
-            let scratch = &mut this.attention_scratch;
-            let (pool, isa) = (&mut this.pool, this.isa);
-            attention::attention(pool, isa, &kv.shape, q, cache, place, scratch, out);
+            match pages {
+                Pages::F16(pages) => attend.run(q, k, v, pages, place, out),
+                Pages::F32(pages) => attend.run(q, k, v, pages, place, out),
+            }
         });
         out
     }

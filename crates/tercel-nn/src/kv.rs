@@ -1,9 +1,10 @@
 //! The KV cache: a fixed pool of pages shared by all sequences.
 
 use tercel_kernels::ops::attention::{PAGE, Place, Shape};
-use tercel_kernels::{AlignedVec, AllocError};
+use tercel_kernels::{AlignedVec, AllocError, Plain};
 
 use crate::NnError;
+use crate::runner::Options;
 
 /// A sequence of tokens in the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -17,11 +18,51 @@ pub(crate) struct KvCache {
     max_context: usize,
 }
 
-/// One layer's pages: see [`tercel_kernels::ops::attention`] for the layout.
+/// How the numbers of the KV cache are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KvType {
+    /// Half floats.
+    #[default]
+    F16,
+    /// Single floats: twice the memory, for proving numerics.
+    F32,
+}
+
+impl KvType {
+    /// Bytes of one number.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F16 => 2,
+            Self::F32 => 4,
+        }
+    }
+}
+
+/// One layer's part of the cache.
 pub(crate) struct LayerKv {
     pub(crate) shape: Shape,
-    pub(crate) keys: AlignedVec<u16>,
-    pub(crate) values: AlignedVec<u16>,
+    pub(crate) pages: Pages,
+}
+
+/// Pages of one layer: see [`tercel_kernels::ops::attention`] for the layout.
+pub(crate) enum Pages {
+    F16(Pair<u16>),
+    F32(Pair<f32>),
+}
+
+pub(crate) struct Pair<E: Plain> {
+    pub(crate) keys: AlignedVec<E>,
+    pub(crate) values: AlignedVec<E>,
+}
+
+impl<E: Plain> Pair<E> {
+    fn zeroed(len: usize) -> Result<Self, AllocError> {
+        Ok(Self {
+            keys: AlignedVec::zeroed(len)?,
+            values: AlignedVec::zeroed(len)?,
+        })
+    }
 }
 
 struct Sequence {
@@ -31,35 +72,33 @@ struct Sequence {
 
 impl KvCache {
     /// Bytes that [`new`](Self::new) takes.
-    pub(crate) fn bytes(shapes: &[Shape], max_context: usize, max_sequences: usize) -> usize {
+    pub(crate) fn bytes(shapes: &[Shape], options: &Options) -> usize {
         let page: usize = shapes
             .iter()
-            .map(|shape| 2 * size_of::<u16>() * shape.page_len())
+            .map(|shape| 2 * options.kv_type.bytes() * shape.page_len())
             .sum();
-        n_pages(max_context, max_sequences) * page
+        n_pages(options) * page
     }
 
     /// A cache for `max_sequences` sequences of up to `max_context` tokens.
-    pub(crate) fn new(
-        shapes: &[Shape],
-        max_context: usize,
-        max_sequences: usize,
-    ) -> Result<Self, AllocError> {
-        let n_pages = n_pages(max_context, max_sequences);
+    pub(crate) fn new(shapes: &[Shape], options: &Options) -> Result<Self, AllocError> {
+        let n_pages = n_pages(options);
         let layer = |shape: &Shape| {
             let len = n_pages * shape.page_len();
-            let (keys, values) = (AlignedVec::zeroed(len)?, AlignedVec::zeroed(len)?);
+            let pages = match options.kv_type {
+                KvType::F16 => Pages::F16(Pair::zeroed(len)?),
+                KvType::F32 => Pages::F32(Pair::zeroed(len)?),
+            };
             Ok(LayerKv {
                 shape: *shape,
-                keys,
-                values,
+                pages,
             })
         };
         Ok(Self {
             layers: shapes.iter().map(layer).collect::<Result<_, _>>()?,
             free: (0..n_pages as u32).rev().collect(),
-            sequences: (0..max_sequences).map(|_| None).collect(),
-            max_context,
+            sequences: (0..options.max_sequences).map(|_| None).collect(),
+            max_context: options.max_context,
         })
     }
 
@@ -137,8 +176,8 @@ impl KvCache {
     }
 }
 
-fn n_pages(max_context: usize, max_sequences: usize) -> usize {
-    max_context.div_ceil(PAGE) * max_sequences
+fn n_pages(options: &Options) -> usize {
+    options.max_context.div_ceil(PAGE) * options.max_sequences
 }
 
 #[cfg(test)]
@@ -153,9 +192,17 @@ mod tests {
         window: None,
     };
 
+    fn options(max_context: usize, max_sequences: usize) -> Options {
+        Options {
+            max_context,
+            max_sequences,
+            ..Options::default()
+        }
+    }
+
     #[test]
     fn pages_are_handed_out_lazily_and_come_back() {
-        let mut kv = KvCache::new(&[SHAPE; 3], 100, 2).unwrap();
+        let mut kv = KvCache::new(&[SHAPE; 3], &options(100, 2)).unwrap();
         let all = kv.free.len();
         assert_eq!(all, 2 * 100usize.div_ceil(PAGE));
         let a = kv.add_sequence().unwrap();
@@ -197,9 +244,14 @@ mod tests {
             window: None,
         };
         let shapes = [shape; 32];
-        assert_eq!(KvCache::bytes(&shapes, 2048, 1), 268_435_456);
-        assert_eq!(KvCache::bytes(&shapes, 1024, 1), 128 << 20);
-        assert_eq!(KvCache::bytes(&shapes, 2048, 2), 512 << 20);
-        assert_eq!(KvCache::bytes(&shapes, 32, 1), 32 * 131_072);
+        assert_eq!(KvCache::bytes(&shapes, &options(2048, 1)), 268_435_456);
+        assert_eq!(KvCache::bytes(&shapes, &options(1024, 1)), 128 << 20);
+        assert_eq!(KvCache::bytes(&shapes, &options(2048, 2)), 512 << 20);
+        assert_eq!(KvCache::bytes(&shapes, &options(32, 1)), 32 * 131_072);
+        let single = Options {
+            kv_type: KvType::F32,
+            ..options(2048, 1)
+        };
+        assert_eq!(KvCache::bytes(&shapes, &single), 512 << 20);
     }
 }

@@ -14,6 +14,6 @@ mod planner;
 mod runner;
 
 pub use error::NnError;
-pub use kv::SequenceId;
+pub use kv::{KvType, SequenceId};
 pub use models::architectures;
 pub use runner::{Chunk, Logits, Memory, ModelInfo, Options, Runner, Wanted};

@@ -8,7 +8,7 @@ use tercel_kernels::Isa;
 use crate::NnError;
 use crate::backend::Act;
 use crate::cpu::{Cpu, Sizes};
-use crate::kv::SequenceId;
+use crate::kv::{KvType, SequenceId};
 use crate::loader::Loader;
 use crate::models::{self, Model};
 use crate::planner::Workspace;
@@ -24,6 +24,8 @@ pub struct Options {
     pub max_batch_tokens: usize,
     /// Rows of logits that one pass may give.
     pub max_outputs: usize,
+    /// How keys and values are stored.
+    pub kv_type: KvType,
     /// Threads that compute, the caller's own counted.
     pub threads: usize,
     /// The instruction set; the fastest, or the one that `TERCEL_ISA` names, when `None`.
@@ -37,6 +39,7 @@ impl Default for Options {
             max_sequences: 1,
             max_batch_tokens: 256,
             max_outputs: 8,
+            kv_type: KvType::F16,
             threads: 1,
             isa: None,
         }
