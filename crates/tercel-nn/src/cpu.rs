@@ -354,7 +354,7 @@ impl Backend for Cpu {
 
     fn add(&mut self, x: Act, y: Act) {
         self.write(x, |this, x| {
-            elementwise::add(x, &this.slots[y.slot][..y.rows * y.cols])
+            elementwise::add(x, &this.slots[y.slot][..y.rows * y.cols]);
         });
     }
 

@@ -157,7 +157,9 @@ fn in_company(runner: &mut Runner, ids: &[u32]) -> Vec<f32> {
         );
         (1..logits.rows()).for_each(|row| all.extend_from_slice(logits.row(row)));
     }
-    [a, b, c].map(|id| runner.remove_sequence(id));
+    for id in [a, b, c] {
+        runner.remove_sequence(id);
+    }
     all
 }
 

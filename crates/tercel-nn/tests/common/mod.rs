@@ -1,5 +1,7 @@
 //! Tiny Hugging Face checkpoints as GGUF files, converted as llama.cpp's converter does it.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test helper fails by panicking")]
+
 use std::path::PathBuf;
 
 use safetensors::SafeTensors;
@@ -8,16 +10,16 @@ use tercel_formats::DType;
 use tercel_formats::gguf::Writer;
 
 /// A checkpoint of `test-data/checkpoints` and its known answers.
-pub struct Checkpoint {
-    pub gguf: Vec<u8>,
-    pub input_ids: Vec<u32>,
+pub(crate) struct Checkpoint {
+    pub(crate) gguf: Vec<u8>,
+    pub(crate) input_ids: Vec<u32>,
     /// `(input_ids, vocab)`
-    pub logits: Vec<f32>,
-    pub greedy_ids: Vec<u32>,
+    pub(crate) logits: Vec<f32>,
+    pub(crate) greedy_ids: Vec<u32>,
 }
 
 impl Checkpoint {
-    pub fn load(name: &str) -> Self {
+    pub(crate) fn load(name: &str) -> Self {
         let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../test-data/checkpoints");
         let read = |file: &str| std::fs::read(folder.join(name).join(file)).unwrap();
         let config: Value = serde_json::from_slice(&read("config.json")).unwrap();
