@@ -1,4 +1,5 @@
 //! Every architecture against Hugging Face transformers, and against itself.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 mod common;
 

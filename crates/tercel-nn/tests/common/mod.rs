@@ -1,6 +1,10 @@
 //! Tiny Hugging Face checkpoints as GGUF files, converted as llama.cpp's converter does it.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test helper fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test helper fails by panicking"
+)]
 
 use std::path::PathBuf;
 
@@ -25,7 +29,7 @@ impl Checkpoint {
         let config: Value = serde_json::from_slice(&read("config.json")).unwrap();
         let reference = read("reference.safetensors");
         let reference = SafeTensors::deserialize(&reference).unwrap();
-        let ids = |tensor| floats_or_ids(&reference, tensor, |bytes| u32::from_le_bytes(bytes));
+        let ids = |tensor| floats_or_ids(&reference, tensor, u32::from_le_bytes);
         Self {
             gguf: convert(&config, &read("model.safetensors")),
             input_ids: ids("input_ids"),
@@ -180,8 +184,7 @@ fn gguf_name(arch: &str, name: &str) -> String {
         "mlp.down_proj" => "ffn_down",
         "input_layernorm" => "attn_norm",
         "post_attention_layernorm" if arch == "gemma3" => "post_attention_norm",
-        "post_attention_layernorm" => "ffn_norm",
-        "pre_feedforward_layernorm" => "ffn_norm",
+        "post_attention_layernorm" | "pre_feedforward_layernorm" => "ffn_norm",
         "post_feedforward_layernorm" => "post_ffw_norm",
         other => panic!("no GGUF name for {other}"),
     };
