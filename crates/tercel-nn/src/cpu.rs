@@ -15,7 +15,7 @@ use crate::backend::{Act, AttentionId, Backend, Mark, Matrix, Rope, RopeId, Vect
 use crate::kv::{KvCache, LayerKv, Pages, Pair, SequenceId};
 use crate::loader::{Plan, pack_error};
 use crate::planner::Workspace;
-use crate::runner::Options;
+use crate::runner::{Chunk, Options};
 
 pub(crate) struct Cpu {
     pool: Pool,
@@ -40,12 +40,12 @@ struct Weights {
 
 /// The tokens of a forward pass.
 #[derive(Default)]
-pub(crate) struct Pass {
-    pub(crate) tokens: Vec<u32>,
+struct Pass {
+    tokens: Vec<u32>,
     /// Sequence and position of each token.
-    pub(crate) places: Vec<(SequenceId, usize)>,
+    places: Vec<(SequenceId, usize)>,
     /// Indices of the tokens whose logits are wanted.
-    pub(crate) outputs: Vec<usize>,
+    outputs: Vec<usize>,
 }
 
 /// Sizes of everything but the weights, in bytes.
@@ -148,13 +148,28 @@ impl Cpu {
         })
     }
 
-    /// Starts a pass; what the last one left on the stack is gone.
-    pub(crate) fn begin(&mut self, fill: impl FnOnce(&mut Pass)) {
+    /// Starts a pass for tokens that the KV cache has room for; what the last one left on the
+    /// stack is gone.
+    pub(crate) fn begin(&mut self, chunks: &[Chunk<'_>]) {
         let pass = &mut self.pass;
         pass.tokens.clear();
         pass.places.clear();
         pass.outputs.clear();
-        fill(pass);
+        for &Chunk {
+            sequence,
+            tokens,
+            wanted,
+        } in chunks
+        {
+            let first = pass.tokens.len();
+            pass.tokens.extend_from_slice(tokens);
+            let end = self.kv.len(sequence);
+            let positions = end - tokens.len()..end;
+            pass.places
+                .extend(positions.map(|position| (sequence, position)));
+            pass.outputs
+                .extend(first + tokens.len() - wanted.of(tokens.len())..pass.tokens.len());
+        }
         for (rope, table) in self.weights.ropes.iter().zip(&mut self.rope_tables) {
             let dims = 2 * rope.frequencies.len();
             for ((_, position), row) in pass.places.iter().zip(table.chunks_exact_mut(dims)) {

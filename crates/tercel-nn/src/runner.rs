@@ -271,7 +271,7 @@ impl Runner {
                 return Err(error);
             }
         }
-        self.begin(chunks);
+        self.cpu.begin(chunks);
         let logits: Act = self.model.forward(&mut self.cpu);
         let vocab_size = self.model.info().vocab_size;
         Ok(Logits {
@@ -294,7 +294,10 @@ impl Runner {
             }
         }
         let tokens = chunks.iter().map(|chunk| chunk.tokens.len()).sum::<usize>();
-        let outputs = chunks.iter().map(outputs).sum::<usize>();
+        let outputs = chunks
+            .iter()
+            .map(|chunk| chunk.wanted.of(chunk.tokens.len()))
+            .sum::<usize>();
         let Options {
             max_batch_tokens,
             max_outputs,
@@ -310,33 +313,16 @@ impl Runner {
         }
         Ok(())
     }
-
-    fn begin(&mut self, chunks: &[Chunk<'_>]) {
-        let starts = |chunk: &Chunk<'_>| self.cpu.kv.len(chunk.sequence) - chunk.tokens.len();
-        let starts: Vec<usize> = chunks.iter().map(starts).collect();
-        self.cpu.begin(|pass| {
-            for (chunk, start) in chunks.iter().zip(starts) {
-                let first = pass.tokens.len();
-                pass.tokens.extend_from_slice(chunk.tokens);
-                let positions = start..start + chunk.tokens.len();
-                pass.places
-                    .extend(positions.map(|position| (chunk.sequence, position)));
-                let end = pass.tokens.len();
-                pass.outputs.extend(match chunk.wanted {
-                    Wanted::None => end..end,
-                    Wanted::Last => end.saturating_sub(1).max(first)..end,
-                    Wanted::All => first..end,
-                });
-            }
-        });
-    }
 }
 
-fn outputs(chunk: &Chunk<'_>) -> usize {
-    match chunk.wanted {
-        Wanted::None => 0,
-        Wanted::Last => chunk.tokens.len().min(1),
-        Wanted::All => chunk.tokens.len(),
+impl Wanted {
+    /// How many of the last of `n` tokens are followed by logits.
+    pub(crate) fn of(self, n: usize) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Last => n.min(1),
+            Self::All => n,
+        }
     }
 }
 

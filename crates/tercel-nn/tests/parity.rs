@@ -173,17 +173,15 @@ fn a_truncated_sequence_goes_on_as_if_nothing_had_followed() {
         let want = logits(&mut runner, ids, 300);
         let vocab = runner.info().vocab_size;
         let sequence = runner.add_sequence().unwrap();
-        let mut forward = |tokens: &[u32]| {
-            let chunk = Chunk {
-                sequence,
-                tokens,
-                wanted: Wanted::Last,
-            };
-            runner.forward(&[chunk]).unwrap().row(0).to_vec()
-        };
-        forward(&ids[..60]);
-        forward(&[7; 30]);
-        drop(forward);
+        for tokens in [&ids[..60], &[7; 30]] {
+            runner
+                .forward(&[Chunk {
+                    sequence,
+                    tokens,
+                    wanted: Wanted::Last,
+                }])
+                .unwrap();
+        }
         runner.truncate(sequence, 41);
         assert_eq!(runner.sequence_len(sequence), 41);
         let chunk = Chunk {
