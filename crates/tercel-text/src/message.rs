@@ -45,7 +45,11 @@ pub struct Message {
 impl Message {
     /// A turn of `role`.
     pub fn new(role: Role, content: impl Into<String>) -> Self {
-        Self { role, content: content.into(), fields: serde_json::Map::new() }
+        Self {
+            role,
+            content: content.into(),
+            fields: serde_json::Map::new(),
+        }
     }
 
     /// Instructions for the whole conversation.

@@ -42,7 +42,9 @@ impl TextStream {
     pub fn new(stop: &[String]) -> Self {
         let stops = stop.iter().enumerate().filter(|(_, text)| !text.is_empty());
         Self {
-            stops: stops.map(|(index, text)| StopString::new(index, text)).collect(),
+            stops: stops
+                .map(|(index, text)| StopString::new(index, text))
+                .collect(),
             partial: Vec::new(),
             held: String::new(),
             stopped: None,
@@ -72,7 +74,10 @@ impl TextStream {
             self.accept("\u{fffd}", &mut text);
             rest = &after[bad..];
         }
-        Piece { text, stopped: self.stopped }
+        Piece {
+            text,
+            stopped: self.stopped,
+        }
     }
 
     /// Ends the stream: whatever was held back, with U+FFFD for an unfinished character. The
@@ -108,7 +113,12 @@ impl TextStream {
             }
         }
         self.held.push_str(text);
-        let withheld = self.stops.iter().map(|stop| stop.matched).max().unwrap_or(0);
+        let withheld = self
+            .stops
+            .iter()
+            .map(|stop| stop.matched)
+            .max()
+            .unwrap_or(0);
         out.extend(self.held.drain(..self.held.len() - withheld));
     }
 }
@@ -125,7 +135,12 @@ impl StopString {
             border += usize::from(bytes[at] == bytes[border]);
             fallback[at] = border;
         }
-        Self { index, bytes, fallback, matched: 0 }
+        Self {
+            index,
+            bytes,
+            fallback,
+            matched: 0,
+        }
     }
 
     /// Advances by one byte; true when the whole string has just been seen.

@@ -45,7 +45,11 @@ impl ByteLevel {
         let mut table = HashMap::with_capacity(merges.len());
         let mut joined = String::new();
         for (index, (merge, rank)) in merges.iter().zip(0..).enumerate() {
-            let entry = |problem: String| TextError::Entry { field: FIELD, index, problem };
+            let entry = |problem: String| TextError::Entry {
+                field: FIELD,
+                index,
+                problem,
+            };
             let (left, right) = split_merge(merge)
                 .ok_or_else(|| entry(format!("`{}` is not two tokens", clip(merge))))?;
             joined.clear();
@@ -61,7 +65,12 @@ impl ByteLevel {
             }
         }
         let whole_words = pre == PreTokenizer::Llama3;
-        Ok(Self { pre, bytes, merges: table, whole_words })
+        Ok(Self {
+            pre,
+            bytes,
+            merges: table,
+            whole_words,
+        })
     }
 
     /// Appends the ids of `text`. Bytes that have no token are left out, as in the models' own
@@ -95,9 +104,16 @@ impl ByteLevel {
         });
     }
 
+    /// Whether models of this scheme begin every text with a token, unless the file says no.
+    pub(super) fn wants_bos(&self) -> bool {
+        self.pre == PreTokenizer::Llama3
+    }
+
     /// How many bytes of `text` no token stands for.
     pub(super) fn lost_bytes(&self, text: &str) -> usize {
-        text.bytes().filter(|byte| self.bytes[usize::from(*byte)] == NO_TOKEN).count()
+        text.bytes()
+            .filter(|byte| self.bytes[usize::from(*byte)] == NO_TOKEN)
+            .count()
     }
 }
 

@@ -36,7 +36,11 @@ impl Default for Starts {
 impl Markers {
     /// The set of the given strings; empty ones are left out.
     pub fn new<'a>(texts: impl IntoIterator<Item = &'a str>) -> Self {
-        let entry = |text: &str| Marker { text: text.into(), id: 0, control: true };
+        let entry = |text: &str| Marker {
+            text: text.into(),
+            id: 0,
+            control: true,
+        };
         Self::of(texts.into_iter().map(entry).collect())
     }
 
@@ -69,13 +73,17 @@ impl Markers {
 
     /// The length of the longest string of the set that `text` begins with.
     pub(crate) fn match_at(&self, text: &str) -> Option<usize> {
-        self.longest_at(text.as_bytes(), |_, _| true).map(|marker| marker.text.len())
+        self.longest_at(text.as_bytes(), |_, _| true)
+            .map(|marker| marker.text.len())
     }
 
     /// The longest entry at the start of `text` among those that `allow` lets pass; it gets the
     /// entry's length too.
     fn longest_at(&self, text: &[u8], allow: impl Fn(&Marker, usize) -> bool) -> Option<&Marker> {
-        if !text.first().is_some_and(|byte| self.starts_with_byte(*byte)) {
+        if !text
+            .first()
+            .is_some_and(|byte| self.starts_with_byte(*byte))
+        {
             return None;
         }
         let mut candidates = self.entries.as_slice();

@@ -48,7 +48,13 @@ impl Merger {
     /// Appends a symbol to the word.
     pub(super) fn push(&mut self, start: usize, len: usize, id: TokenId) {
         let here = self.symbols.len();
-        let symbol = Symbol { start, len, id, prev: here.wrapping_sub(1), next: here + 1 };
+        let symbol = Symbol {
+            start,
+            len,
+            id,
+            prev: here.wrapping_sub(1),
+            next: here + 1,
+        };
         self.symbols.push(symbol);
     }
 
@@ -83,10 +89,18 @@ impl Merger {
         right: usize,
         rule: &impl Fn(&Symbol, &Symbol) -> Option<(u32, TokenId)>,
     ) {
-        let (Some(a), Some(b)) = (self.symbols.get(left), self.symbols.get(right)) else { return };
+        let (Some(a), Some(b)) = (self.symbols.get(left), self.symbols.get(right)) else {
+            return;
+        };
         if let Some((rank, merged)) = rule(a, b) {
             let len = a.len + b.len;
-            self.queue.push(Reverse(Candidate { rank, left, right, len, merged }));
+            self.queue.push(Reverse(Candidate {
+                rank,
+                left,
+                right,
+                len,
+                merged,
+            }));
         }
     }
 

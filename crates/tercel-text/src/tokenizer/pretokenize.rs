@@ -33,7 +33,10 @@ impl PreTokenizer {
     ];
 
     pub(super) fn named(name: &str) -> Option<Self> {
-        Self::NAMES.iter().find(|(known, _)| *known == name).map(|(_, scheme)| *scheme)
+        Self::NAMES
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, scheme)| *scheme)
     }
 
     /// Every known name, comma separated.
@@ -95,7 +98,10 @@ fn llama3_word(text: &str, digits: usize) -> usize {
         return run(text, letters);
     }
     if kind == Class::Number {
-        let number = text.chars().take(digits).take_while(|c| class(*c) == Class::Number);
+        let number = text
+            .chars()
+            .take(digits)
+            .take_while(|c| class(*c) == Class::Number);
         return number.map(char::len_utf8).sum();
     }
     if !matches!(first, '\r' | '\n') && next == Some(Class::Letter) {
@@ -118,7 +124,11 @@ fn llama3_word(text: &str, digits: usize) -> usize {
 fn space_word(text: &str) -> usize {
     let all = run(text, |c| class(c) == Class::Space);
     let last = text[..all].chars().next_back().map_or(0, char::len_utf8);
-    if all == text.len() || all == last { all } else { all - last }
+    if all == text.len() || all == last {
+        all
+    } else {
+        all - last
+    }
 }
 
 /// `'s|'t|'re|'ve|'m|'ll|'d` at the start of `text`.

@@ -28,7 +28,11 @@ impl SentencePiece {
     ) -> Result<Self, TextError> {
         if let Some(index) = scores.iter().position(|score| score.is_nan()) {
             let problem = "the score is not a number".into();
-            return Err(TextError::Entry { field: "tokenizer.ggml.scores", index, problem });
+            return Err(TextError::Entry {
+                field: "tokenizer.ggml.scores",
+                index,
+                problem,
+            });
         }
         let mut bytes = Box::new([NO_TOKEN; 256]);
         let mut words_stand_alone = true;
@@ -54,7 +58,12 @@ impl SentencePiece {
             return Err(TextError::Vocabulary { problem });
         }
         let ranks = scores.iter().map(|score| rank(*score)).collect();
-        Ok(Self { ranks, bytes, unknown, words_stand_alone })
+        Ok(Self {
+            ranks,
+            bytes,
+            unknown,
+            words_stand_alone,
+        })
     }
 
     /// Appends the ids of `text`, whose spaces are U+2581 already.
@@ -71,7 +80,9 @@ impl SentencePiece {
         let mut rest = text;
         while !rest.is_empty() {
             let spaces = rest.len() - rest.trim_start_matches(SPACE).len();
-            let end = rest[spaces..].find(SPACE).map_or(rest.len(), |at| spaces + at);
+            let end = rest[spaces..]
+                .find(SPACE)
+                .map_or(rest.len(), |at| spaces + at);
             let (word, after) = rest.split_at(end);
             self.encode_word(vocab, word, merger, out);
             rest = after;
@@ -107,7 +118,11 @@ impl SentencePiece {
     fn whole(&self, vocab: &Vocab, word: &str) -> Option<TokenId> {
         let mut chars = word.chars();
         chars.next()?;
-        chars.next().is_none().then(|| vocab.find_normal(word.as_bytes())).flatten()
+        chars
+            .next()
+            .is_none()
+            .then(|| vocab.find_normal(word.as_bytes()))
+            .flatten()
     }
 
     /// A character as its bytes, or as the unknown token where a byte has none.
@@ -154,7 +169,11 @@ fn parse_byte(text: &str) -> Option<u8> {
 fn rank(score: f32) -> u32 {
     // Adding zero makes -0.0 and 0.0 one score.
     let bits = (score + 0.0).to_bits();
-    if bits >> 31 == 1 { bits } else { !(bits | 1 << 31) }
+    if bits >> 31 == 1 {
+        bits
+    } else {
+        !(bits | 1 << 31)
+    }
 }
 
 #[cfg(test)]
@@ -163,7 +182,17 @@ mod tests {
 
     #[test]
     fn ranks_fall_as_scores_rise() {
-        let scores = [f32::INFINITY, 3.5, 1.0, 1e-30, 0.0, -1e-30, -2.0, -1e9, f32::NEG_INFINITY];
+        let scores = [
+            f32::INFINITY,
+            3.5,
+            1.0,
+            1e-30,
+            0.0,
+            -1e-30,
+            -2.0,
+            -1e9,
+            f32::NEG_INFINITY,
+        ];
         for pair in scores.windows(2) {
             assert!(rank(pair[0]) < rank(pair[1]), "{pair:?}");
         }
@@ -172,7 +201,12 @@ mod tests {
 
     #[test]
     fn byte_tokens_are_two_hex_digits() {
-        let cases = [("<0x0A>", Some(10)), ("<0xff>", Some(255)), ("<0x-1>", None), ("<0x+1>", None)];
+        let cases = [
+            ("<0x0A>", Some(10)),
+            ("<0xff>", Some(255)),
+            ("<0x-1>", None),
+            ("<0x+1>", None),
+        ];
         for (text, byte) in cases {
             assert_eq!(parse_byte(text), byte, "{text}");
         }

@@ -50,14 +50,18 @@ pub(super) struct Arena {
 
 impl Arena {
     pub(super) fn with_capacity(entries: usize, bytes: usize) -> Self {
-        Self { bytes: Vec::with_capacity(bytes), ends: Vec::with_capacity(entries) }
+        Self {
+            bytes: Vec::with_capacity(bytes),
+            ends: Vec::with_capacity(entries),
+        }
     }
 
     /// Appends an entry. Fails when the arena would pass 4 GiB.
     pub(super) fn push(&mut self, entry: impl IntoIterator<Item = u8>) -> Result<(), TextError> {
         self.bytes.extend(entry);
-        let end = u32::try_from(self.bytes.len())
-            .map_err(|_| TextError::Vocabulary { problem: "more than 4 GiB of text".into() })?;
+        let end = u32::try_from(self.bytes.len()).map_err(|_| TextError::Vocabulary {
+            problem: "more than 4 GiB of text".into(),
+        })?;
         self.ends.push(end);
         Ok(())
     }
@@ -69,7 +73,11 @@ impl Arena {
     pub(super) fn get(&self, id: TokenId) -> Option<&[u8]> {
         let id = id as usize;
         let end = *self.ends.get(id)? as usize;
-        let start = if id == 0 { 0 } else { self.ends[id - 1] as usize };
+        let start = if id == 0 {
+            0
+        } else {
+            self.ends[id - 1] as usize
+        };
         self.bytes.get(start..end)
     }
 }
@@ -146,14 +154,18 @@ impl Vocab {
 
     /// Like [`Vocab::find`], for tokens that merging may build out of plain text.
     pub(super) fn find_normal(&self, text: &[u8]) -> Option<TokenId> {
-        self.find(text).filter(|id| self.kind(*id) == TokenKind::Normal)
+        self.find(text)
+            .filter(|id| self.kind(*id) == TokenKind::Normal)
     }
 
     fn place(&self, text: &[u8]) -> (usize, u32) {
         let mut hasher = self.hasher.build_hasher();
         hasher.write(text);
         let hash = hasher.finish();
-        ((hash as usize) & (self.slots.len() - 1), (hash >> 32) as u32)
+        (
+            (hash as usize) & (self.slots.len() - 1),
+            (hash >> 32) as u32,
+        )
     }
 
     pub(super) fn len(&self) -> usize {
@@ -162,13 +174,10 @@ impl Vocab {
 
     /// `Unused` for an id outside the vocabulary.
     pub(super) fn kind(&self, id: TokenId) -> TokenKind {
-        self.kinds.get(id as usize).copied().unwrap_or(TokenKind::Unused)
-    }
-
-    pub(super) fn set_kind(&mut self, id: TokenId, kind: TokenKind) {
-        if let Some(entry) = self.kinds.get_mut(id as usize) {
-            *entry = kind;
-        }
+        self.kinds
+            .get(id as usize)
+            .copied()
+            .unwrap_or(TokenKind::Unused)
     }
 
     pub(super) fn text(&self, id: TokenId) -> Option<&str> {
@@ -177,6 +186,8 @@ impl Vocab {
 
     /// Every id with its kind and text, in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (TokenId, TokenKind, &str)> {
-        (0..).zip(&self.kinds).map(|(id, kind)| (id, *kind, self.text(id).unwrap_or_default()))
+        (0..)
+            .zip(&self.kinds)
+            .map(|(id, kind)| (id, *kind, self.text(id).unwrap_or_default()))
     }
 }
