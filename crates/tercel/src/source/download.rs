@@ -94,13 +94,13 @@ impl<'d, 'a> Download<'d, 'a> {
         Ok(())
     }
 
-    fn carry_on(&mut self, etag: Option<String>, range: Option<&str>) -> Result<(), Attempt> {
+    fn carry_on(&mut self, etag: Option<&str>, range: Option<&str>) -> Result<(), Attempt> {
         let range = range.and_then(parse_content_range);
         let fits = range.is_some_and(|(start, whole)| {
             start == self.hasher.bytes()
                 && (whole.is_none() || self.total.is_none() || whole == self.total)
         });
-        if !fits || (self.state.body_etag.is_some() && etag != self.state.body_etag) {
+        if !fits || (self.state.body_etag.is_some() && etag != self.state.body_etag.as_deref()) {
             self.partial.discard()?;
             return Err(again(self.url, "the file changed on the server", false));
         }
@@ -126,7 +126,7 @@ impl Sink for Download<'_, '_> {
                 self.start_over(etag, length)?;
             }
             206 if self.hasher.bytes() > 0 => {
-                self.carry_on(etag, head.header("content-range"))?;
+                self.carry_on(etag.as_deref(), head.header("content-range"))?;
             }
             416 => {
                 self.partial.discard()?;

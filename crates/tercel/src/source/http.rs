@@ -110,7 +110,8 @@ impl Client {
             sink.poll().map_err(Failure::Stopped)?;
             match next(&receiver, POLL) {
                 Some(Event::Head(response)) => {
-                    if !sink.head(response).map_err(Failure::Stopped)? {
+                    let wants_body = sink.head(response).map_err(Failure::Stopped)?;
+                    if !wants_body {
                         return Ok(());
                     }
                 }
@@ -371,7 +372,7 @@ fn redirect_target(url: &str, origin: &Origin, location: &str) -> Result<String,
     } else if location.starts_with("//") {
         format!("{scheme}:{location}")
     } else if location.starts_with('/') {
-        let authority = url.splitn(4, '/').nth(2).unwrap_or_default();
+        let authority = url.split('/').nth(2).unwrap_or_default();
         format!("{scheme}://{authority}{location}")
     } else {
         return Err(ureq::Error::BadUri(
