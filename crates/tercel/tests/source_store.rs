@@ -315,7 +315,7 @@ fn a_damaged_entry_is_no_model_and_is_repaired() {
             fs::write(file, b"GGUF").expect("written");
         }),
         ("missing file", |file| {
-            fs::remove_file(file).expect("removed")
+            fs::remove_file(file).expect("removed");
         }),
         ("missing record", |file| {
             fs::remove_file(file.with_file_name("model.json")).expect("removed");

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::catalog::{Catalog, CatalogSource};
 use super::choose;
@@ -163,6 +164,7 @@ impl Store {
             return Ok(local(&directory, record, true));
         }
         make_directory(&staging)?;
+        self.remove_abandoned(&staging);
         let installed = self
             .deliver(&plan, &staging, &mut job)
             .and_then(|(fetched, source)| {
@@ -298,6 +300,29 @@ impl Store {
                 let record = Record::read(&directory).filter(|record| record.answers_to(name))?;
                 Some((directory, record))
             })
+    }
+
+    /// Removes what fetches of other models left and nobody came back for. Best effort: it is no
+    /// reason to fail a fetch.
+    fn remove_abandoned(&self, own: &Path) {
+        const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+        let Ok(entries) = fs::read_dir(self.staging_root()) else {
+            return;
+        };
+        for directory in entries.flatten().map(|entry| entry.path()) {
+            let is_old = fs::metadata(&directory).is_ok_and(|metadata| {
+                metadata.is_dir()
+                    && metadata
+                        .modified()
+                        .is_ok_and(|at| at.elapsed().is_ok_and(|age| age > KEPT))
+            });
+            if is_old && directory != own {
+                let lock = ModelLock::attempt(&directory.with_added_extension("lock"));
+                if let Ok(Some(_lock)) = lock {
+                    let _ = remove(&directory);
+                }
+            }
+        }
     }
 
     fn in_hub_cache(
