@@ -8,7 +8,10 @@ use std::fmt;
 /// are those of `ggml.h` and `ggml-common.h`; discriminants are the ids used in GGUF files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-#[expect(non_camel_case_types, reason = "the names every tool of the field uses")]
+#[expect(
+    non_camel_case_types,
+    reason = "the names every tool of the field uses"
+)]
 #[expect(missing_docs, reason = "the names are the documentation")]
 pub enum DType {
     F32 = 0,
@@ -84,7 +87,10 @@ const LAYOUT: &[(DType, &str, usize, usize)] = &[
 impl DType {
     /// The type with this GGUF id, if there is one.
     pub fn from_id(id: u32) -> Option<Self> {
-        LAYOUT.iter().find(|(dtype, ..)| *dtype as u32 == id).map(|(dtype, ..)| *dtype)
+        LAYOUT
+            .iter()
+            .find(|(dtype, ..)| *dtype as u32 == id)
+            .map(|(dtype, ..)| *dtype)
     }
 
     /// The id of this type in a GGUF file.
@@ -111,12 +117,15 @@ impl DType {
     /// blocks or the product does not fit.
     pub fn bytes_for(self, elements: usize) -> Option<usize> {
         let blocks = elements / self.block_len();
-        (elements % self.block_len() == 0).then_some(())?;
+        elements.is_multiple_of(self.block_len()).then_some(())?;
         blocks.checked_mul(self.block_bytes())
     }
 
     fn layout(self) -> &'static (DType, &'static str, usize, usize) {
-        LAYOUT.iter().find(|(dtype, ..)| *dtype == self).expect("every type has a row")
+        LAYOUT
+            .iter()
+            .find(|(dtype, ..)| *dtype == self)
+            .expect("every type has a row")
     }
 }
 

@@ -6,5 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod dtype;
+pub mod gguf;
 
 pub use dtype::DType;
+pub use gguf::{Gguf, GgufError};
