@@ -2,6 +2,8 @@
 
     python make_tokenizers.py tiny
         trains two small vocabularies and writes tiny-byte-level.json and tiny-sentencepiece.json
+    python make_tokenizers.py words
+        writes words.json: how the pre-tokenizers' own expressions cut the texts into words
     python make_tokenizers.py smollm2 SMOLLM2.gguf
         writes smollm2.json; the vocabulary and merges come from the GGUF, the pre-tokenizer is
         the published one (each digit on its own, then the GPT-2 expression)
@@ -95,6 +97,25 @@ def tiny_sentencepiece():
     write("tiny-sentencepiece", f"tokenizers {tokenizers.__version__}", entries, tokens=written, kinds=kinds, scores=scores)
 
 
+def words():
+    tail = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    head = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
+    gpt2 = Regex(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
+    schemes = {
+        "gpt-2": pre_tokenizers.Split(gpt2, "isolated"),
+        "smollm": pre_tokenizers.Sequence(
+            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.Split(gpt2, "isolated")]
+        ),
+        "llama-bpe": pre_tokenizers.Split(Regex(head + r"\p{N}{1,3}|" + tail), "isolated"),
+        "qwen2": pre_tokenizers.Split(Regex(head + r"\p{N}|" + tail), "isolated"),
+    }
+    entries = []
+    for text in texts():
+        cuts = {name: [len(w) for w, _ in scheme.pre_tokenize_str(text)] for name, scheme in schemes.items()}
+        entries.append({"text": text, **cuts})
+    write("words", f"tokenizers {tokenizers.__version__}; lengths are in characters", entries)
+
+
 def smollm2(path):
     from gguf import GGUFReader
 
@@ -124,6 +145,8 @@ def main():
         case ["tiny"]:
             tiny_byte_level()
             tiny_sentencepiece()
+        case ["words"]:
+            words()
         case ["smollm2", path]:
             smollm2(path)
         case ["gemma3", path]:
