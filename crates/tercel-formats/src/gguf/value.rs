@@ -153,16 +153,14 @@ impl Kind {
         })
     }
 
-    /// Bytes of every value of this type, or of the shortest when they differ in length, and
-    /// whether they differ.
-    fn size(self) -> (u64, bool) {
+    /// Bytes of every value of this type; of the shortest for strings and arrays.
+    fn min_size(self) -> u64 {
         match self {
-            Self::U8 | Self::I8 | Self::Bool => (1, false),
-            Self::U16 | Self::I16 => (2, false),
-            Self::U32 | Self::I32 | Self::F32 => (4, false),
-            Self::U64 | Self::I64 | Self::F64 => (8, false),
-            Self::Str => (8, true),
-            Self::Array => (4 + 8, true),
+            Self::U8 | Self::I8 | Self::Bool => 1,
+            Self::U16 | Self::I16 => 2,
+            Self::U32 | Self::I32 | Self::F32 => 4,
+            Self::U64 | Self::I64 | Self::F64 | Self::Str => 8,
+            Self::Array => 4 + 8,
         }
     }
 }
@@ -227,22 +225,30 @@ impl<'a> Array<'a> {
         check_limit(&nesting, depth as u64, MAX_ARRAY_DEPTH as u64)?;
         let kind = Kind::read(cursor, field)?;
         let len = cursor.count(&Field::Part(field, "length"), MAX_ARRAY_LEN)?;
-        let (size, varies) = kind.size();
         // At most 16 M elements of 12 bytes: the product fits.
-        cursor.require(len * size, field)?;
+        let least = len * kind.min_size();
+        cursor.require(least, field)?;
 
         let before = cursor.rest();
         let len = len as usize;
-        if varies {
-            for index in 0..len {
-                Value::read(cursor, kind, &Field::Element(field, index), depth)?;
+        match kind {
+            Kind::Str => {
+                for index in 0..len {
+                    cursor.str(&Field::Element(field, index), MAX_STRING_BYTES)?;
+                }
             }
-        } else {
-            let bytes = cursor.take(len as u64 * size, field)?;
-            if kind == Kind::Bool
-                && let Some(index) = bytes.iter().position(|&byte| byte > 1)
-            {
-                truth(bytes[index], &Field::Element(field, index))?;
+            Kind::Array => {
+                for index in 0..len {
+                    Self::read(cursor, &Field::Element(field, index), depth + 1)?;
+                }
+            }
+            Kind::Bool => {
+                for (index, &byte) in cursor.take(least, field)?.iter().enumerate() {
+                    truth(byte, &Field::Element(field, index))?;
+                }
+            }
+            _ => {
+                cursor.take(least, field)?;
             }
         }
         let bytes = &before[..before.len() - cursor.rest().len()];

@@ -1,0 +1,139 @@
+//! Zeroed buffers aligned to a cache line, whose allocation can fail without ending the process.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+
+/// Cache line and widest vector register of the targets.
+const ALIGNMENT: usize = 64;
+
+/// Number types for which all zero bytes are a valid value and that have no padding.
+pub trait Plain: Copy + Send + Sync + 'static + private::Sealed {}
+
+mod private {
+    pub trait Sealed {}
+}
+
+macro_rules! plain {
+    ($($t:ty),*) => { $(impl private::Sealed for $t {} impl Plain for $t {})* };
+}
+plain!(u8, i8, u16, i16, u32, i32, f32);
+
+/// A fixed-length, zero-initialised, 64-byte aligned buffer.
+pub struct AlignedVec<T: Plain> {
+    pointer: NonNull<T>,
+    len: usize,
+}
+
+/// The allocator had no room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AllocError {
+    /// Bytes that were asked for; `usize::MAX` where the size does not fit a `usize`.
+    pub bytes: usize,
+}
+
+impl fmt::Display for AllocError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "could not allocate {} bytes", self.bytes)
+    }
+}
+
+impl std::error::Error for AllocError {}
+
+impl<T: Plain> AlignedVec<T> {
+    /// A buffer of `len` zeros. Pages are touched by first use, not here.
+    ///
+    /// # Errors
+    /// [`AllocError`] when the allocator refuses.
+    pub fn zeroed(len: usize) -> Result<Self, AllocError> {
+        if len == 0 {
+            return Ok(Self::default());
+        }
+        let layout = Self::layout(len).ok_or(AllocError { bytes: usize::MAX })?;
+        // SAFETY: the layout has a non-zero size because len > 0 and no Plain type is empty.
+        let pointer = unsafe { alloc_zeroed(layout) };
+        match NonNull::new(pointer.cast::<T>()) {
+            Some(pointer) => Ok(Self { pointer, len }),
+            None => Err(AllocError {
+                bytes: layout.size(),
+            }),
+        }
+    }
+
+    fn layout(len: usize) -> Option<Layout> {
+        Layout::array::<T>(len).ok()?.align_to(ALIGNMENT).ok()
+    }
+}
+
+impl<T: Plain> Default for AlignedVec<T> {
+    fn default() -> Self {
+        Self {
+            pointer: NonNull::dangling(),
+            len: 0,
+        }
+    }
+}
+
+impl<T: Plain> Drop for AlignedVec<T> {
+    fn drop(&mut self) {
+        if self.len == 0 {
+            return;
+        }
+        let layout = Self::layout(self.len).expect("the layout was valid when allocated");
+        // SAFETY: `pointer` came from `alloc_zeroed` with this same layout and is freed once.
+        unsafe { dealloc(self.pointer.as_ptr().cast::<u8>(), layout) }
+    }
+}
+
+impl<T: Plain> Deref for AlignedVec<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        // SAFETY: the buffer holds `len` initialised values (zeros are valid for Plain types);
+        // when `len` is 0 a dangling pointer is allowed.
+        unsafe { std::slice::from_raw_parts(self.pointer.as_ptr(), self.len) }
+    }
+}
+
+impl<T: Plain> DerefMut for AlignedVec<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        // SAFETY: as in `deref`, and `&mut self` makes the access exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.pointer.as_ptr(), self.len) }
+    }
+}
+
+impl<T: Plain> fmt::Debug for AlignedVec<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AlignedVec({} x {} bytes)", self.len, size_of::<T>())
+    }
+}
+
+// SAFETY: the buffer is owned and its elements are plain numbers.
+unsafe impl<T: Plain> Send for AlignedVec<T> {}
+// SAFETY: as above; shared access only reads.
+unsafe impl<T: Plain> Sync for AlignedVec<T> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn starts_as_aligned_zeros() {
+        for len in [0, 1, 7, 64, 1000] {
+            let mut buffer = AlignedVec::<f32>::zeroed(len).unwrap();
+            assert_eq!(buffer.len(), len);
+            assert!(buffer.iter().all(|&x| x == 0.0));
+            if let Some(last) = buffer.last_mut() {
+                *last = 1.0;
+                assert_eq!(buffer.as_ptr() as usize % ALIGNMENT, 0);
+            }
+        }
+    }
+
+    #[test]
+    fn an_impossible_size_is_an_error() {
+        assert!(AlignedVec::<f32>::zeroed(usize::MAX).is_err());
+        assert!(AlignedVec::<u8>::zeroed(isize::MAX as usize - 64).is_err());
+    }
+}

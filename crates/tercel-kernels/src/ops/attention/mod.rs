@@ -1,0 +1,368 @@
+//! Causal attention over a paged key-value cache of half floats, with grouped heads and an
+//! optional sliding window.
+//!
+//! # Layout
+//! A page holds [`PAGE`] tokens. Keys are transposed inside a page, so that a kernel scores many
+//! tokens per instruction; values are not, so that it sums many elements:
+//! keys `(pages, n_kv_heads, head_dim, PAGE)`, values `(pages, n_kv_heads, PAGE, head_dim)`.
+//!
+//! # Order
+//! A query walks its pages in order by online softmax (Milakov and Gimelshein, 2018). Positions
+//! are cut into splits at multiples of [`SPLIT`]; each split is computed from nothing and they
+//! are combined first to last. The boundaries depend on positions alone, so the result does not
+//! depend on who computes which split, nor on how many queries share the call.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+mod scalar;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+
+use half::f16;
+
+use super::SharedMut;
+use crate::dispatch::{Kind, dispatch};
+use crate::{Isa, Pool};
+
+/// Tokens in a page of the cache.
+pub const PAGE: usize = 32;
+/// Tokens in a split of a long sequence.
+pub const SPLIT: usize = 512;
+/// Up to this many queries in a call, splits are divided among threads; more queries keep all
+/// threads busy by themselves.
+const MAX_SPLIT_QUERIES: usize = 4;
+
+/// Sizes of one layer's attention.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Shape {
+    /// Query heads.
+    pub n_heads: usize,
+    /// Key and value heads; divides `n_heads`.
+    pub n_kv_heads: usize,
+    /// Elements of a head.
+    pub head_dim: usize,
+    /// Factor on the scores.
+    pub scale: f32,
+    /// A query sees the last `window` positions, its own counted; all when `None`.
+    pub window: Option<usize>,
+}
+
+/// The cache of one layer: see the module for the layout.
+#[derive(Clone, Copy, Debug)]
+pub struct Cache<'a> {
+    /// Transposed keys, bits of half floats.
+    pub keys: &'a [u16],
+    /// Values, bits of half floats.
+    pub values: &'a [u16],
+}
+
+/// Where a query stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// Position of the query in its sequence.
+    pub position: usize,
+    /// Pages of the sequence, in order, up to the query's at least.
+    pub pages: &'a [u32],
+}
+
+impl Shape {
+    /// Query heads that share a key head.
+    fn group(&self) -> usize {
+        self.n_heads / self.n_kv_heads
+    }
+
+    /// Numbers in the partial result of one key head: sums, maximums, weights' sums.
+    fn partial_len(&self) -> usize {
+        self.group() * (self.head_dim + 2)
+    }
+
+    /// Numbers in one page of the keys or the values.
+    pub fn page_len(&self) -> usize {
+        self.n_kv_heads * self.head_dim * PAGE
+    }
+
+    /// Positions that a query at `position` sees.
+    fn visible(&self, position: usize) -> Range<usize> {
+        let first = self
+            .window
+            .map_or(0, |window| (position + 1).saturating_sub(window));
+        first..position + 1
+    }
+}
+
+/// Numbers of scratch that [`attention`] needs for sequences of up to `context` tokens.
+pub fn scratch_len(shape: &Shape, context: usize, threads: usize) -> usize {
+    let splits = context.div_ceil(SPLIT) * MAX_SPLIT_QUERIES * shape.n_kv_heads;
+    shape.partial_len() * splits.max(threads)
+}
+
+/// Writes the keys and values of new tokens to their pages.
+///
+/// `k` and `v` are `(n, n_kv_heads, head_dim)`; `place(i)` says where token `i` goes.
+///
+/// # Panics
+/// When a place has no page or a length does not fit.
+pub fn store<'p>(
+    shape: &Shape,
+    k: &[f32],
+    v: &[f32],
+    place: impl Fn(usize) -> Place<'p>,
+    keys: &mut [u16],
+    values: &mut [u16],
+) {
+    let dim = shape.head_dim;
+    let token_len = shape.n_kv_heads * dim;
+    for (i, (k, v)) in k
+        .chunks_exact(token_len)
+        .zip(v.chunks_exact(token_len))
+        .enumerate()
+    {
+        let Place { position, pages } = place(i);
+        let slot = position % PAGE;
+        let page = pages[position / PAGE] as usize * shape.page_len();
+        for head in 0..shape.n_kv_heads {
+            let at = page + head * dim * PAGE;
+            let source = head * dim..(head + 1) * dim;
+            let keys = &mut keys[at..at + dim * PAGE];
+            for (column, x) in keys.chunks_exact_mut(PAGE).zip(&k[source.clone()]) {
+                column[slot] = f16::from_f32(*x).to_bits();
+            }
+            let values = &mut values[at + slot * dim..at + (slot + 1) * dim];
+            for (out, x) in values.iter_mut().zip(&v[source]) {
+                *out = f16::from_f32(*x).to_bits();
+            }
+        }
+    }
+}
+
+/// Attends from each query to its sequence. `q` and `out` are `(n, n_heads, head_dim)`;
+/// `scratch` has [`scratch_len`] numbers.
+///
+/// # Panics
+/// When a length does not fit the shapes or a place lacks pages.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "an operation names all it touches"
+)]
+pub fn attention<'p>(
+    pool: &mut Pool,
+    isa: Isa,
+    shape: &Shape,
+    q: &[f32],
+    cache: Cache<'_>,
+    place: impl Fn(usize) -> Place<'p> + Sync,
+    scratch: &mut [f32],
+    out: &mut [f32],
+) {
+    let query_len = shape.n_heads * shape.head_dim;
+    let n = q.len() / query_len;
+    assert!(
+        q.len() == out.len() && q.len() == n * query_len,
+        "shapes of attention"
+    );
+    // Vectors run along the head; a head that is no whole number of them takes the reference.
+    let isa = if shape.head_dim.is_multiple_of(8) {
+        isa
+    } else {
+        Isa(Kind::Scalar)
+    };
+    let threads = pool.threads();
+    let partial_len = shape.partial_len();
+    let group_len = shape.group() * shape.head_dim;
+    let out = SharedMut::new(out);
+    let scratch = SharedMut::new(scratch);
+    // Unit `u` is key head `u % n_kv_heads` of query `u / n_kv_heads`.
+    let units = n * shape.n_kv_heads;
+    let query = |unit: usize| &q[unit * group_len..(unit + 1) * group_len];
+    let splits = |unit: usize| splits(shape.visible(place(unit / shape.n_kv_heads).position));
+
+    if n > MAX_SPLIT_QUERIES || threads == 1 {
+        pool.run(|thread| {
+            // SAFETY: each thread has its own part of the scratch, each unit its own output.
+            let partial =
+                unsafe { scratch.slice(thread * partial_len..(thread + 1) * partial_len) };
+            // Later queries see more, so units are dealt in turn.
+            for unit in (thread..units).step_by(threads) {
+                // SAFETY: as above.
+                let out = unsafe { out.slice(unit * group_len..(unit + 1) * group_len) };
+                let mut combined = Combined::new(shape, out);
+                for split in splits(unit) {
+                    let pages = place(unit / shape.n_kv_heads).pages;
+                    let head = unit % shape.n_kv_heads;
+                    attend(isa, shape, query(unit), cache, pages, head, split, partial);
+                    combined.add(partial);
+                }
+                combined.finish();
+            }
+        });
+        return;
+    }
+
+    let counts: [usize; MAX_SPLIT_QUERIES] = std::array::from_fn(|i| {
+        if i < n {
+            splits(i * shape.n_kv_heads).count()
+        } else {
+            0
+        }
+    });
+    // Work item `w` is split `s` of unit `u`, units of a query side by side.
+    let locate = |mut item: usize| {
+        for (i, count) in counts.iter().enumerate() {
+            let items = count * shape.n_kv_heads;
+            if item < items {
+                return (i * shape.n_kv_heads + item / count, item % count);
+            }
+            item -= items;
+        }
+        (0, 0)
+    };
+    let items = counts.iter().sum::<usize>() * shape.n_kv_heads;
+    let job = |thread: usize, threads: usize| {
+        for item in (thread..items).step_by(threads) {
+            let (unit, split) = locate(item);
+            // SAFETY: each item has its own part of the scratch.
+            let partial = unsafe { scratch.slice(item * partial_len..(item + 1) * partial_len) };
+            let pages = place(unit / shape.n_kv_heads).pages;
+            let head = unit % shape.n_kv_heads;
+            if let Some(split) = splits(unit).nth(split) {
+                attend(isa, shape, query(unit), cache, pages, head, split, partial);
+            }
+        }
+    };
+    pool.run(|thread| job(thread, threads));
+    let mut item = 0;
+    for unit in 0..units {
+        // SAFETY: the pool is idle; this thread alone reads the scratch and writes the output.
+        let out = unsafe { out.slice(unit * group_len..(unit + 1) * group_len) };
+        let mut combined = Combined::new(shape, out);
+        for _ in 0..counts[unit / shape.n_kv_heads] {
+            // SAFETY: as above.
+            combined.add(unsafe { scratch.slice(item * partial_len..(item + 1) * partial_len) });
+            item += 1;
+        }
+        combined.finish();
+    }
+}
+
+/// The parts of `visible` between multiples of [`SPLIT`].
+fn splits(visible: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    (visible.start / SPLIT..visible.end.div_ceil(SPLIT))
+        .map(move |split| visible.start.max(split * SPLIT)..visible.end.min((split + 1) * SPLIT))
+}
+
+/// What a kernel computes: one split of one key head for the query heads that share it.
+struct Span<'a> {
+    shape: &'a Shape,
+    /// `(group, head_dim)`
+    q: &'a [f32],
+    cache: Cache<'a>,
+    pages: &'a [u32],
+    kv_head: usize,
+    positions: Range<usize>,
+}
+
+impl Span<'_> {
+    /// The pages of the span: keys, values, and which of their tokens are visible.
+    fn pages(&self) -> impl Iterator<Item = (&[u16], &[u16], Range<usize>)> {
+        let Range { start, end } = self.positions;
+        (start / PAGE..end.div_ceil(PAGE)).map(move |page| {
+            let len = self.shape.head_dim * PAGE;
+            let at = self.pages[page] as usize * self.shape.page_len() + self.kv_head * len;
+            let first = page * PAGE;
+            let seen = start.max(first) - first..end.min(first + PAGE) - first;
+            (
+                &self.cache.keys[at..at + len],
+                &self.cache.values[at..at + len],
+                seen,
+            )
+        })
+    }
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "spelled once, for both divisions of work"
+)]
+fn attend(
+    isa: Isa,
+    shape: &Shape,
+    q: &[f32],
+    cache: Cache<'_>,
+    pages: &[u32],
+    kv_head: usize,
+    positions: Range<usize>,
+    partial: &mut [f32],
+) {
+    let span = Span {
+        shape,
+        q,
+        cache,
+        pages,
+        kv_head,
+        positions,
+    };
+    let (sums, rest) = partial.split_at_mut(shape.group() * shape.head_dim);
+    let (maximums, totals) = rest.split_at_mut(shape.group());
+    sums.fill(0.0);
+    maximums.fill(f32::NEG_INFINITY);
+    totals.fill(0.0);
+    dispatch!(isa, attend(&span, sums, maximums, totals));
+}
+
+/// Partial results of splits, put together first to last.
+struct Combined<'a> {
+    head_dim: usize,
+    /// `(group, head_dim)`, weighted sums of values.
+    sums: &'a mut [f32],
+    maximums: [f32; MAX_GROUP],
+    totals: [f32; MAX_GROUP],
+}
+
+/// Query heads that may share a key head.
+pub const MAX_GROUP: usize = 64;
+
+impl<'a> Combined<'a> {
+    fn new(shape: &Shape, sums: &'a mut [f32]) -> Self {
+        assert!(
+            shape.group() <= MAX_GROUP,
+            "at most {MAX_GROUP} query heads share a key head"
+        );
+        sums.fill(0.0);
+        Self {
+            head_dim: shape.head_dim,
+            sums,
+            maximums: [f32::NEG_INFINITY; MAX_GROUP],
+            totals: [0.0; MAX_GROUP],
+        }
+    }
+
+    fn add(&mut self, partial: &[f32]) {
+        let (sums, rest) = partial.split_at(self.sums.len());
+        let (maximums, totals) = rest.split_at(sums.len() / self.head_dim);
+        let heads = self
+            .sums
+            .chunks_exact_mut(self.head_dim)
+            .zip(sums.chunks_exact(self.head_dim));
+        for (head, (mine, other)) in heads.enumerate() {
+            let maximum = self.maximums[head].max(maximums[head]);
+            let keep = (self.maximums[head] - maximum).exp();
+            let take = (maximums[head] - maximum).exp();
+            for (mine, other) in mine.iter_mut().zip(other) {
+                *mine = *mine * keep + other * take;
+            }
+            self.totals[head] = self.totals[head] * keep + totals[head] * take;
+            self.maximums[head] = maximum;
+        }
+    }
+
+    fn finish(self) {
+        for (head, total) in self.sums.chunks_exact_mut(self.head_dim).zip(self.totals) {
+            let inverse = 1.0 / total;
+            for x in head {
+                *x *= inverse;
+            }
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Matrix product of a few or many tokens with packed weights: `out[n][r] = sum_k x[n][k] w[r][k]`.
+//!
+//! Quantized weights take the activations as 8-bit blocks. The integer sum of each 32 (16 for
+//! Q6_K) elements is exact; it is scaled and added to the float accumulator block by block in the
+//! order of `k`. Float weights are accumulated in two interleaved sums, even and odd `k`, that
+//! are added at the end. Neither order depends on the number of tokens in the call, so a token
+//! gets the same bits alone and in a batch.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+mod scalar;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+
+use super::SharedMut;
+use super::quantize::Activations;
+use crate::dispatch::dispatch;
+use crate::{Isa, PackedMatrix, Pool, TILE_ROWS};
+
+/// Tokens that share one pass over a thread's weights; their activations stay in the cache.
+const TOKEN_BLOCK: usize = 64;
+
+/// Products that can share an input in one call.
+pub const MAX_PRODUCTS: usize = 4;
+
+/// One product of a call: the weights and where the result goes.
+#[derive(Debug)]
+pub struct Product<'a> {
+    /// `(rows, cols)`
+    pub weights: &'a PackedMatrix,
+    /// `(n, rows)`
+    pub out: &'a mut [f32],
+    /// Add to `out` instead of replacing it.
+    pub accumulate: bool,
+}
+
+/// What a kernel multiplies with.
+#[derive(Clone, Copy)]
+struct Input<'a> {
+    /// `(n, cols)`
+    x: &'a [f32],
+    quantized: &'a Activations,
+}
+
+/// Multiplies `x`, `(n, cols)`, by each of `products`, all with `cols` inputs.
+///
+/// `scratch` holds the quantized activations and needs room for `x`.
+///
+/// # Panics
+/// When lengths do not fit the shapes.
+pub fn matmul(
+    pool: &mut Pool,
+    isa: Isa,
+    x: &[f32],
+    scratch: &mut Activations,
+    products: &mut [Product<'_>],
+) {
+    let Some(cols) = products.first().map(|product| product.weights.cols()) else {
+        return;
+    };
+    let n = x.len() / cols;
+    for Product { weights, out, .. } in products.iter() {
+        assert!(
+            weights.cols() == cols && out.len() == n * weights.rows(),
+            "shapes of a product"
+        );
+    }
+    if products
+        .iter()
+        .any(|product| product.weights.is_quantized())
+    {
+        scratch.quantize(pool, isa, x, cols);
+    }
+    let input = Input {
+        x,
+        quantized: scratch,
+    };
+    assert!(
+        products.len() <= MAX_PRODUCTS,
+        "at most {MAX_PRODUCTS} products share an input"
+    );
+    let mut shared = [const { None }; MAX_PRODUCTS];
+    for (slot, product) in shared.iter_mut().zip(products) {
+        *slot = Some(SharedProduct {
+            weights: product.weights,
+            out: SharedMut::new(product.out),
+            accumulate: product.accumulate,
+        });
+    }
+    let shared = shared.each_ref().map(Option::as_ref);
+    let tiles = shared
+        .iter()
+        .flatten()
+        .map(|product| product.weights.tiles())
+        .sum();
+    pool.run_ranges(tiles, true, |range| {
+        let mut first = 0;
+        for product in shared.iter().flatten() {
+            let tiles = product.weights.tiles();
+            let mine = range.start.max(first)..range.end.min(first + tiles);
+            if !mine.is_empty() {
+                product.compute(isa, input, mine.start - first..mine.end - first, n);
+            }
+            first += tiles;
+        }
+    });
+}
+
+/// A [`Product`] that all threads see.
+struct SharedProduct<'a> {
+    weights: &'a PackedMatrix,
+    out: SharedMut<'a, f32>,
+    accumulate: bool,
+}
+
+impl SharedProduct<'_> {
+    /// Computes the given tiles for all `n` tokens.
+    fn compute(&self, isa: Isa, input: Input<'_>, tiles: Range<usize>, n: usize) {
+        for block in (0..n).step_by(TOKEN_BLOCK) {
+            let end = n.min(block + TOKEN_BLOCK);
+            for tile in tiles.clone() {
+                let mut token = block;
+                while token < end {
+                    token += match end - token {
+                        4.. => self.tile::<4>(isa, input, tile, token),
+                        2..=3 => self.tile::<2>(isa, input, tile, token),
+                        _ => self.tile::<1>(isa, input, tile, token),
+                    };
+                }
+            }
+        }
+    }
+
+    /// Computes one tile for `TOKENS` tokens from `token` on, and gives back their number.
+    fn tile<const TOKENS: usize>(
+        &self,
+        isa: Isa,
+        input: Input<'_>,
+        tile: usize,
+        token: usize,
+    ) -> usize {
+        let sums: [[f32; TILE_ROWS]; TOKENS] =
+            dispatch!(isa, tile(self.weights, tile, input, token));
+        let rows = self.weights.tile_rows(tile);
+        for (i, sums) in sums.iter().enumerate() {
+            let at = (token + i) * self.weights.rows();
+            // SAFETY: each (tile, token) is computed once, by the thread that owns the tile.
+            let out = unsafe { self.out.slice(at + rows.start..at + rows.end) };
+            for (out, sum) in out.iter_mut().zip(sums) {
+                *out = if self.accumulate { *out + sum } else { *sum };
+            }
+        }
+        TOKENS
+    }
+}

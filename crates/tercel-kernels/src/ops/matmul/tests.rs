@@ -1,0 +1,197 @@
+//! Every format on every instruction set against the reference and against plain floats.
+
+use super::super::random;
+use super::*;
+use crate::quant::PART;
+use tercel_formats::DType;
+
+/// Bytes of a random but sane matrix: codes are random, scales small.
+pub(crate) fn random_source(dtype: DType, rows: usize, cols: usize, seed: u64) -> Vec<u8> {
+    let len = dtype.bytes_for(cols).unwrap() * rows;
+    let noise: Vec<u8> = random(seed, len)
+        .iter()
+        .map(|x| (x * 128.0) as i8 as u8)
+        .collect();
+    let mut bytes = noise.clone();
+    let scale = |i: usize| half::f16::from_f32((f32::from(noise[i]) + 1.0) / 4096.0).to_le_bytes();
+    for (i, block) in bytes.chunks_exact_mut(dtype.block_bytes()).enumerate() {
+        let s = scale(i * dtype.block_bytes());
+        match dtype {
+            DType::Q4_0 | DType::Q5_0 | DType::Q8_0 => block[..2].copy_from_slice(&s),
+            DType::Q4_1 | DType::Q4_K => {
+                block[..2].copy_from_slice(&s);
+                block[2..4].copy_from_slice(&scale(i * dtype.block_bytes() + 7));
+            }
+            DType::Q6_K => block[208..].copy_from_slice(&s),
+            DType::F16 => block.copy_from_slice(&s),
+            DType::BF16 => block.copy_from_slice(
+                &half::bf16::from_f32(0.01 * f32::from(noise[2 * i] as i8)).to_le_bytes(),
+            ),
+            _ => block.copy_from_slice(&(0.01 * f32::from(noise[4 * i] as i8)).to_le_bytes()),
+        }
+    }
+    bytes
+}
+
+fn product(isa: Isa, threads: usize, weights: &PackedMatrix, x: &[f32]) -> Vec<f32> {
+    let n = x.len() / weights.cols();
+    let mut out = vec![0.0; n * weights.rows()];
+    let mut scratch = Activations::with_capacity(x.len()).unwrap();
+    let mut pool = Pool::new(threads).unwrap();
+    let products = &mut [Product {
+        weights,
+        out: &mut out,
+        accumulate: false,
+    }];
+    matmul(&mut pool, isa, x, &mut scratch, products);
+    out
+}
+
+fn cases() -> impl Iterator<Item = (DType, PackedMatrix, usize)> {
+    PackedMatrix::SUPPORTED.into_iter().flat_map(|dtype| {
+        let step = dtype.block_len();
+        [(1, step), (8, 2 * step), (13, 3 * step), (40, step)].map(|(rows, cols)| {
+            let cols = if step == 1 { 8 * cols + 5 } else { cols };
+            let source = random_source(dtype, rows, cols, rows as u64);
+            let mut pool = Pool::new(1).unwrap();
+            (
+                dtype,
+                PackedMatrix::pack(&mut pool, dtype, rows, cols, &source).unwrap(),
+                cols,
+            )
+        })
+    })
+}
+
+#[test]
+fn every_isa_gives_the_reference_bit_for_bit() {
+    let isas = Isa::available();
+    println!(
+        "covered: {:?}",
+        isas.iter().map(|isa| isa.name()).collect::<Vec<_>>()
+    );
+    for (dtype, weights, cols) in cases() {
+        for n in [1, 2, 3, 5, 70] {
+            let x = random(11, n * cols);
+            let want = product(Isa::SCALAR, 1, &weights, &x);
+            for &isa in &isas {
+                for threads in [1, 2, 3] {
+                    let got = product(isa, threads, &weights, &x);
+                    assert_eq!(got, want, "{dtype} {} n={n} threads={threads}", isa.name());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_token_gets_the_same_bits_alone_and_in_a_batch() {
+    for isa in Isa::available() {
+        for (dtype, weights, cols) in cases() {
+            let x = random(17, 67 * cols);
+            let batch = product(isa, 2, &weights, &x);
+            for (x, want) in x.chunks(cols).zip(batch.chunks(weights.rows())) {
+                assert_eq!(product(isa, 1, &weights, x), want, "{dtype} {}", isa.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_result_is_near_the_float_product() {
+    for isa in Isa::available() {
+        for (dtype, weights, cols) in cases() {
+            let x = random(23, 2 * cols);
+            let got = product(isa, 1, &weights, &x);
+            let mut row = vec![0.0; cols];
+            for r in 0..weights.rows() {
+                weights.row(r, &mut row);
+                for (n, x) in x.chunks(cols).enumerate() {
+                    let want: f64 = row
+                        .iter()
+                        .zip(x)
+                        .map(|(w, x)| f64::from(*w) * f64::from(*x))
+                        .sum();
+                    let magnitude: f64 = row.iter().map(|w| f64::from(w.abs())).sum();
+                    // Activations are off by at most half of 1/127 of their block's largest.
+                    let bound = if weights.is_quantized() {
+                        0.6 / 127.0
+                    } else {
+                        1e-6
+                    };
+                    let error = (f64::from(got[n * weights.rows() + r]) - want).abs();
+                    assert!(error <= bound * magnitude + 1e-6, "{dtype}: off by {error}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn extreme_codes_do_not_overflow() {
+    for isa in Isa::available() {
+        for dtype in PackedMatrix::SUPPORTED
+            .into_iter()
+            .filter(|d| d.block_len() > 1)
+        {
+            for byte in [0x00, 0x80, 0x7f, 0xff] {
+                let cols = dtype.block_len();
+                let mut source = vec![byte; dtype.bytes_for(cols).unwrap() * 8];
+                for block in source.chunks_exact_mut(dtype.block_bytes()) {
+                    let one = half::f16::ONE.to_le_bytes();
+                    let at = if dtype == DType::Q6_K { 208 } else { 0 };
+                    block[at..at + 2].copy_from_slice(&one);
+                    if matches!(dtype, DType::Q4_1 | DType::Q4_K) {
+                        block[2..4].copy_from_slice(&one);
+                    }
+                }
+                let mut pool = Pool::new(1).unwrap();
+                let weights = PackedMatrix::pack(&mut pool, dtype, 8, cols, &source).unwrap();
+                for sign in [1.0, -1.0] {
+                    let x = vec![sign; cols];
+                    let want = product(Isa::SCALAR, 1, &weights, &x);
+                    assert_eq!(product(isa, 1, &weights, &x), want, "{dtype} {byte:#x}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn several_products_share_an_input_and_can_accumulate() {
+    let cols = 2 * PART;
+    let mut pool = Pool::new(2).unwrap();
+    let pack = |pool: &mut Pool, dtype, rows, seed| {
+        PackedMatrix::pack(
+            pool,
+            dtype,
+            rows,
+            cols,
+            &random_source(dtype, rows, cols, seed),
+        )
+        .unwrap()
+    };
+    let a = pack(&mut pool, DType::Q4_1, 24, 1);
+    let b = pack(&mut pool, DType::F32, 5, 2);
+    let x = random(29, 3 * cols);
+    for isa in Isa::available() {
+        let (alone_a, alone_b) = (product(isa, 1, &a, &x), product(isa, 1, &b, &x));
+        let (mut out_a, mut out_b) = (vec![1.0; 3 * 24], vec![7.0; 3 * 5]);
+        let mut scratch = Activations::with_capacity(x.len()).unwrap();
+        let products = &mut [
+            Product {
+                weights: &a,
+                out: &mut out_a,
+                accumulate: true,
+            },
+            Product {
+                weights: &b,
+                out: &mut out_b,
+                accumulate: false,
+            },
+        ];
+        matmul(&mut pool, isa, &x, &mut scratch, products);
+        assert_eq!(out_b, alone_b);
+        assert!(out_a.iter().zip(&alone_a).all(|(sum, x)| *sum == 1.0 + x));
+    }
+}

@@ -1,0 +1,78 @@
+//! Packed blocks against values that the `gguf` Python package computed, and against each other.
+
+use crate::{PackedMatrix, Pool};
+use tercel_formats::DType;
+
+macro_rules! fixture {
+    ($name:literal) => {
+        include_bytes!(concat!("../../../../test-data/quants/", $name))
+    };
+}
+
+/// Rows of each block format with the floats they stand for: see `test-data/quants/make.py`.
+const FIXTURES: &[(DType, &[u8], &[u8])] = &[
+    (DType::Q4_0, fixture!("q4_0.bin"), fixture!("q4_0.f32")),
+    (DType::Q4_1, fixture!("q4_1.bin"), fixture!("q4_1.f32")),
+    (DType::Q5_0, fixture!("q5_0.bin"), fixture!("q5_0.f32")),
+    (DType::Q8_0, fixture!("q8_0.bin"), fixture!("q8_0.f32")),
+    (DType::Q4_K, fixture!("q4_k.bin"), fixture!("q4_k.f32")),
+    (DType::Q6_K, fixture!("q6_k.bin"), fixture!("q6_k.f32")),
+    (DType::F16, fixture!("f16.bin"), fixture!("f16.f32")),
+    (DType::BF16, fixture!("bf16.bin"), fixture!("bf16.f32")),
+];
+/// The fixtures are matrices of 11 rows by 512.
+const ROWS: usize = 11;
+const COLS: usize = 512;
+
+#[test]
+fn rows_are_bit_exact_with_the_python_package() {
+    for (dtype, source, floats) in FIXTURES {
+        let mut pool = Pool::new(2).unwrap();
+        let matrix = PackedMatrix::pack(&mut pool, *dtype, ROWS, COLS, source).unwrap();
+        let mut row = vec![0.0; COLS];
+        for (r, want) in floats.chunks_exact(4 * COLS).enumerate() {
+            matrix.row(r, &mut row);
+            for (k, (got, want)) in row.iter().zip(want.chunks_exact(4)).enumerate() {
+                let want = f32::from_le_bytes(want.try_into().unwrap());
+                assert_eq!(got.to_bits(), want.to_bits(), "{dtype} row {r} column {k}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_supported_format_has_a_fixture() {
+    for dtype in PackedMatrix::SUPPORTED {
+        let covered = FIXTURES.iter().any(|(fixture, ..)| *fixture == dtype);
+        assert!(covered || dtype == DType::F32, "{dtype}");
+    }
+}
+
+#[test]
+fn a_wrong_size_or_type_is_refused() {
+    use crate::PackError;
+    let mut pool = Pool::new(1).unwrap();
+    let mut pack = |dtype, rows, cols, len| {
+        PackedMatrix::pack(&mut pool, dtype, rows, cols, &vec![0; len]).unwrap_err()
+    };
+    assert_eq!(
+        pack(DType::Q3_K, 1, 256, 110),
+        PackError::Unsupported(DType::Q3_K)
+    );
+    assert_eq!(
+        pack(DType::Q4_0, 2, 32, 35),
+        PackError::Size {
+            expected: 36,
+            found: 35
+        }
+    );
+    assert!(matches!(
+        pack(DType::Q4_0, 2, 31, 36),
+        PackError::Size { .. }
+    ));
+    assert!(matches!(pack(DType::F32, 0, 4, 0), PackError::Size { .. }));
+    assert!(matches!(
+        pack(DType::F32, usize::MAX, 8, 0),
+        PackError::Size { .. }
+    ));
+}
