@@ -176,7 +176,7 @@ fn keep_top_k(candidates: &mut Vec<Candidate>, logits: &[f32], k: usize) {
     // Collects twice as many as needed, then halves: linear over the vocabulary for any k. Ids
     // rise, so a later logit that only equals the k-th best never replaces it.
     let mut threshold = f32::NEG_INFINITY;
-    let mut halve = |candidates: &mut Vec<Candidate>| {
+    let halve = |candidates: &mut Vec<Candidate>| {
         candidates.select_nth_unstable_by(k - 1, by_rank);
         candidates.truncate(k);
         candidates[k - 1].logit
