@@ -63,3 +63,6 @@ pub use sampling::{Sampling, Settings};
 pub use source::{Phase, Progress};
 pub use stream::Stream;
 pub use tercel_text::{ChatTemplate, Message, Role, TextError, TokenId, Tokenizer};
+
+#[cfg(test)]
+mod testing;
