@@ -1,1 +1,68 @@
 //! Run language models on the device: load a model, ask it, stream the answer.
+//!
+//! ```no_run
+//! use tercel::{Engine, Event, Request};
+//!
+//! let engine = Engine::builder("smollm2:135m")
+//!     .max_context(2048)
+//!     .on_progress(|progress| eprintln!("{progress}"))
+//!     .load()?;
+//!
+//! let mut chat = engine.chat().system("Answer briefly.");
+//! println!("{}", chat.ask("What is 2+2?")?.text);
+//! for event in chat.stream("Tell me a story.")? {
+//!     if let Event::Delta { text, .. } = event? {
+//!         print!("{text}");
+//!     }
+//! }
+//!
+//! let reply = engine.generate(Request::prompt("Once upon").max_new_tokens(64).seed(42))?;
+//! println!("{} ({})", reply.text, reply.stop_reason);
+//! # Ok::<(), tercel::Error>(())
+//! ```
+//!
+//! What holds throughout:
+//! - One seed, one text: a request with a seed gives the same tokens whatever the number of
+//!   threads, the prefill chunks, or what the engine still held from before.
+//! - Memory is asked for before it is used, and nothing is cut or changed in silence.
+//! - A request ends within one token, or one prefill chunk, once it is cancelled or its stream is
+//!   dropped.
+//! - Model files are read through a memory map while they load. A file that is shortened by
+//!   someone else in that time ends the process; files of the [`source::Store`] never change.
+#![deny(unsafe_code)]
+
+mod builder;
+mod chat;
+mod defaults;
+mod engine;
+mod error;
+mod file;
+mod machine;
+mod model;
+mod pipe;
+mod reply;
+mod request;
+mod rng;
+mod sampler;
+mod sampling;
+mod scheduler;
+mod score;
+pub mod source;
+mod stream;
+mod weights;
+
+pub use builder::EngineBuilder;
+pub use chat::{Chat, ChatStream};
+pub use engine::{Engine, Info};
+pub use error::Error;
+pub use file::{Inspection, MemoryUse, ModelFile, ModelSummary, TensorType};
+pub use pipe::CancelHandle;
+pub use reply::{Event, Reply, StopReason, Timings, Usage};
+pub use request::Request;
+pub use sampling::{Sampling, Settings};
+pub use source::{Phase, Progress};
+pub use stream::Stream;
+pub use tercel_text::{ChatTemplate, Message, Role, TextError, TokenId, Tokenizer};
+
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,295 @@
+//! From a model's name to an engine.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::thread;
+use std::time::Instant;
+
+use tercel_formats::Gguf;
+use tercel_nn::{Memory, Options, Runner};
+use tercel_text::{ChatTemplate, Tokenizer};
+
+use crate::defaults;
+use crate::engine::{Engine, Info, Parts, QUEUE};
+use crate::error::Error;
+use crate::file::{ModelFile, resolve_context, summary, tokenizer};
+use crate::machine;
+use crate::model::RunnerModel;
+use crate::request::Template;
+use crate::scheduler::{Control, Scheduler};
+use crate::source::{self, LocalModel, Phase, Progress, ProgressTracker, Store};
+
+/// How a model is to be loaded. Made by [`Engine::builder`].
+#[must_use = "nothing happens before `load`"]
+pub struct EngineBuilder {
+    model: String,
+    max_context: Option<usize>,
+    threads: Option<usize>,
+    prefill_chunk: usize,
+    template: Option<String>,
+    store: Option<Store>,
+    offline: bool,
+    on_progress: Box<dyn FnMut(&Progress) + Send>,
+    cancel: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl EngineBuilder {
+    pub(crate) fn new(model: String) -> Self {
+        Self {
+            model,
+            max_context: None,
+            threads: None,
+            prefill_chunk: 256,
+            template: None,
+            store: None,
+            offline: false,
+            on_progress: Box::new(|_| {}),
+            cancel: Box::new(|| false),
+        }
+    }
+
+    /// Tokens that prompt and reply may have together: at least 2, at most what the model was
+    /// trained for, by default that or 4096, whichever is less. Their memory is taken at load.
+    pub fn max_context(mut self, tokens: usize) -> Self {
+        self.max_context = Some(tokens);
+        self
+    }
+
+    /// Compute threads: 1 to 1024, by default the number of physical cores. Results do not depend
+    /// on it.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = Some(threads);
+        self
+    }
+
+    /// Tokens of a prompt that are computed at once: 1 to 4096, by default 256. Larger chunks are
+    /// faster, smaller ones make a cancellation count sooner. Results do not depend on it.
+    pub fn prefill_chunk(mut self, tokens: usize) -> Self {
+        self.prefill_chunk = tokens;
+        self
+    }
+
+    /// A chat template (Jinja source) in place of the model's own.
+    pub fn template(mut self, source: impl Into<String>) -> Self {
+        self.template = Some(source.into());
+        self
+    }
+
+    /// Where fetched models are kept, by default [`Store::open_default`].
+    pub fn store(mut self, store: Store) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// Forbids the network: the model must be there already.
+    pub fn offline(mut self, offline: bool) -> Self {
+        self.offline = offline;
+        self
+    }
+
+    /// Who is told how the load goes. A model that is there reports loading and ready; a load that
+    /// fails never reports ready.
+    pub fn on_progress(mut self, sink: impl FnMut(&Progress) + Send + 'static) -> Self {
+        self.on_progress = Box::new(sink);
+        self
+    }
+
+    /// Who is asked, again and again during the load, whether to give it up.
+    pub fn cancel_when(mut self, cancel: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        self.cancel = Box::new(cancel);
+        self
+    }
+
+    /// Finds or fetches the model, loads it, and starts the engine's thread.
+    ///
+    /// # Errors
+    /// A parameter out of range; [`Error::Source`] where the model cannot be had; a file that
+    /// cannot be read or is no model of a known kind; [`Error::InsufficientMemory`] before anything
+    /// is allocated; [`Error::Template`] for a template of [`EngineBuilder::template`] that does
+    /// not compile; [`Error::Cancelled`].
+    pub fn load(mut self) -> Result<Engine, Error> {
+        let started = Instant::now();
+        let threads = self.checked_threads()?;
+        // Errors that need no model come before a download.
+        let template = self.template.take().map(compile).transpose()?;
+
+        let mut on_progress = std::mem::replace(&mut self.on_progress, Box::new(|_| {}));
+        let mut sink = |progress: Progress| on_progress(&progress);
+        let mut tracker = ProgressTracker::new(self.model.clone(), Some(&mut sink));
+        let local = self.fetch(&mut tracker)?;
+        tracker.part(Phase::Loading, 0.0);
+
+        let file = ModelFile::open(&local.path)?;
+        let gguf = file.gguf()?;
+        let model = summary(&gguf, file.path())?;
+        let max_context = resolve_context(self.max_context, model.trained_context)?;
+        let options = Options {
+            max_context,
+            max_sequences: 1,
+            max_batch_tokens: self.prefill_chunk,
+            threads,
+            ..Options::default()
+        };
+        let needed = Runner::estimate(&gguf, &options).map_err(|e| file.model_error(e))?;
+        check_memory(needed, machine::available_bytes())?;
+
+        let (runner, tokenizer) = self.load_parts(&file, &gguf, &options, &mut tracker)?;
+        let (sampling, mut notes) = defaults::of_model(gguf.metadata());
+        let template = match template {
+            Some(template) => template,
+            None => own_template(&gguf, &mut notes),
+        };
+        let info = Info {
+            id: self.model,
+            path: local.path,
+            file_bytes: local.size_bytes,
+            model,
+            max_context,
+            has_template: template.source().is_some(),
+            backend: runner.backend().to_owned(),
+            threads: runner.threads(),
+            memory: runner.memory().into(),
+            load_seconds: 0.0,
+            notes,
+        };
+
+        let tokenizer = Arc::new(tokenizer);
+        let control = Arc::new(Control::default());
+        let scheduler = Scheduler::new(
+            RunnerModel::new(runner).map_err(|e| file.model_error(e))?,
+            Arc::clone(&tokenizer),
+            Arc::clone(&control),
+            max_context,
+            self.prefill_chunk,
+        );
+        let (jobs, queue) = sync_channel(QUEUE);
+        let thread = thread::Builder::new()
+            .name("tercel-engine".to_owned())
+            .spawn(move || scheduler.run(&queue))
+            .map_err(|error| Error::Internal { message: format!("no thread: {error}") })?;
+        tracker.ready();
+        let info = Info { load_seconds: started.elapsed().as_secs_f64(), ..info };
+        Ok(Engine::new(Parts { info, tokenizer, template, sampling, jobs, control, thread }))
+    }
+
+    fn checked_threads(&self) -> Result<usize, Error> {
+        let between = |field, value: usize, most: usize| {
+            if (1..=most).contains(&value) {
+                return Ok(value);
+            }
+            Err(Error::invalid_parameter(field, value.to_string(), format!("1 to {most}")))
+        };
+        between("prefill_chunk", self.prefill_chunk, 4096)?;
+        self.threads.map_or_else(
+            || Ok(machine::physical_cores()),
+            |threads| between("threads", threads, 1024),
+        )
+    }
+
+    fn fetch(&mut self, tracker: &mut ProgressTracker<'_>) -> Result<LocalModel, Error> {
+        let store = match self.store.take() {
+            Some(store) => store,
+            None => Store::open_default()?,
+        };
+        let model = store.parse(&self.model)?;
+        let mut relay = |progress| tracker.relay(progress);
+        let mut control = source::Control::new()
+            .on_progress(&mut relay)
+            .cancel_when(&*self.cancel)
+            .offline(self.offline);
+        Ok(store.fetch(&model, &mut control)?)
+    }
+
+    /// Packs the weights here while the tokenizer is built on a second thread.
+    fn load_parts(
+        &self,
+        file: &ModelFile,
+        gguf: &Gguf<'_>,
+        options: &Options,
+        tracker: &mut ProgressTracker<'_>,
+    ) -> Result<(Runner, Tokenizer), Error> {
+        thread::scope(|scope| {
+            let building = scope.spawn(|| tokenizer(gguf.metadata(), file.path()));
+            let mut progress = |part: f32| {
+                tracker.part(Phase::Loading, f64::from(part));
+                if (self.cancel)() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            };
+            let runner = Runner::load(gguf, options, &mut progress);
+            let tokenizer = building.join().map_err(|_| Error::Internal {
+                message: "the tokenizer could not be built".to_owned(),
+            })?;
+            Ok((runner.map_err(|e| file.model_error(e))?, tokenizer?))
+        })
+    }
+}
+
+impl std::fmt::Debug for EngineBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EngineBuilder").field("model", &self.model).finish_non_exhaustive()
+    }
+}
+
+fn compile(source: String) -> Result<Template, Error> {
+    let compiled = ChatTemplate::new(&source).map_err(Error::Template)?;
+    Ok(Template::Ready { source, compiled })
+}
+
+/// The model's own template. One that does not compile is no reason not to load: the model can
+/// still continue text, and a conversation gets the error.
+fn own_template(gguf: &Gguf<'_>, notes: &mut Vec<String>) -> Template {
+    let source = match gguf.metadata().str("tokenizer.chat_template") {
+        Ok(Some(source)) => source.to_owned(),
+        Ok(None) => return Template::Missing,
+        Err(error) => {
+            notes.push(format!("the model's chat template cannot be used: {error}"));
+            return Template::Missing;
+        }
+    };
+    match ChatTemplate::new(&source) {
+        Ok(compiled) => Template::Ready { source, compiled },
+        Err(error) => {
+            notes.push(format!("the model's chat template cannot be used: {error}"));
+            Template::Broken { source }
+        }
+    }
+}
+
+fn check_memory(needed: Memory, available: Option<u64>) -> Result<(), Error> {
+    match available {
+        Some(available_bytes) if needed.total() as u64 > available_bytes => {
+            Err(Error::InsufficientMemory { needed, available_bytes })
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_refused_with_the_breakdown() {
+        let needed = Memory { weights_bytes: 300 << 20, kv_bytes: 100 << 20, workspace_bytes: 1 };
+        check_memory(needed, None).expect("unknown is not too little");
+        check_memory(needed, Some(401 << 20)).expect("it fits");
+        let error = check_memory(needed, Some(400 << 20)).expect_err("one byte too many");
+        assert_eq!(error.kind(), "insufficient_memory");
+        assert_eq!(
+            error.to_string(),
+            "the model needs 401 MB (weights 300, KV cache 100, workspace 1), 400 MB are available"
+        );
+        assert!(error.hint().expect("a hint").contains("--max-context"));
+        let error = check_memory(needed, Some(1 << 20)).expect_err("far too many");
+        assert!(error.hint().expect("a hint").contains("smaller model"));
+    }
+
+    #[test]
+    fn parameters_are_checked_before_anything_is_fetched() {
+        let refused = |builder: EngineBuilder| builder.load().expect_err("refused").to_string();
+        let builder = || Engine::builder("no such model anywhere");
+        assert_eq!(refused(builder().threads(0)), "`threads` is 0, must be 1 to 1024");
+        assert!(refused(builder().prefill_chunk(0)).contains("`prefill_chunk` is 0"));
+        assert!(refused(builder().template("{% for %}")).contains("chat template"));
+    }
+}

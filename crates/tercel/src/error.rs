@@ -1,0 +1,230 @@
+//! Everything that can go wrong between a model's name and its reply.
+
+use std::io;
+use std::path::PathBuf;
+
+use tercel_formats::GgufError;
+use tercel_nn::{Memory, NnError};
+use tercel_text::TextError;
+
+use crate::source::SourceError;
+
+/// An error of the engine.
+///
+/// The message is one line in lower case that names the thing; [`Error::kind`] is a stable code
+/// for programs, and [`Error::hint`] says the way out where one is known.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A parameter is out of range. Nothing ran.
+    #[error("`{field}` is {value}, must be {range}")]
+    InvalidParameter {
+        /// Its name.
+        field: &'static str,
+        /// What was given.
+        value: String,
+        /// What is accepted.
+        range: String,
+    },
+    /// The prompt, or the last message of a conversation, has no text.
+    #[error("the prompt is empty")]
+    EmptyPrompt,
+    /// The conversation has no messages.
+    #[error("the conversation has no messages")]
+    EmptyMessages,
+    /// A message's role is none of those known.
+    #[error("role `{role}` is not known (known: system, user, assistant, tool)")]
+    InvalidRole {
+        /// What was given.
+        role: String,
+    },
+    /// A conversation was asked of a model without a chat template.
+    #[error("the model has no chat template")]
+    NoChatTemplate,
+    /// The chat template does not compile, or refuses the conversation.
+    #[error(transparent)]
+    Template(TextError),
+    /// The prompt does not fit the context. Nothing was cut, nothing ran.
+    #[error(
+        "the prompt has {prompt_tokens} tokens and needs room for one more, \
+         the context holds {max_context}"
+    )]
+    ContextOverflow {
+        /// Tokens of the prompt.
+        prompt_tokens: usize,
+        /// Tokens the context holds.
+        max_context: usize,
+    },
+    /// A context longer than the model was trained for was asked for.
+    #[error("`max_context` is {requested}, the model was trained for {trained}")]
+    ContextTooLong {
+        /// What was asked for.
+        requested: usize,
+        /// What the model allows.
+        trained: usize,
+    },
+    /// The model does not fit the available memory. Nothing was allocated.
+    #[error(
+        "the model needs {} MB (weights {}, KV cache {}, workspace {}), {} MB are available",
+        megabytes(needed.total()), megabytes(needed.weights_bytes), megabytes(needed.kv_bytes),
+        megabytes(needed.workspace_bytes), available_bytes >> 20
+    )]
+    InsufficientMemory {
+        /// What it would take.
+        needed: Memory,
+        /// What there is.
+        available_bytes: u64,
+    },
+    /// The model could not be found, fetched or stored.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The model file cannot be read.
+    #[error("cannot read {}: {reason}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        reason: io::Error,
+    },
+    /// The path is no regular file, or an empty one.
+    #[error("{} {problem}", path.display())]
+    NotAModelFile {
+        /// The path.
+        path: PathBuf,
+        /// What it is instead.
+        problem: &'static str,
+    },
+    /// The file is no valid GGUF file.
+    #[error("{}: {error}", path.display())]
+    InvalidFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        error: GgufError,
+    },
+    /// The file is valid, but the model in it cannot be loaded.
+    #[error("{}: {error}", path.display())]
+    Model {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        error: NnError,
+    },
+    /// The model's tokenizer cannot be loaded.
+    #[error("{}: {error}", path.display())]
+    Tokenizer {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        error: TextError,
+    },
+    /// Computing failed.
+    #[error("inference failed: {0}")]
+    Inference(#[source] NnError),
+    /// The model computed a NaN or an infinity.
+    #[error("the model gave logits that are not numbers after {tokens} tokens")]
+    InvalidLogits {
+        /// Tokens of prompt and reply it had seen.
+        tokens: usize,
+    },
+    /// Too many requests wait.
+    #[error("the queue is full: {capacity} requests wait")]
+    QueueFull {
+        /// How many may wait.
+        capacity: usize,
+    },
+    /// The caller cancelled.
+    #[error("cancelled")]
+    Cancelled,
+    /// The engine has been dropped, or the stream was read to its end before.
+    #[error("the engine or the stream is closed")]
+    EngineClosed,
+    /// A fault of Tercel itself. The engine takes no more requests; load it again.
+    #[error("internal error: {message}")]
+    Internal {
+        /// What is known.
+        message: String,
+    },
+}
+
+impl Error {
+    /// A stable code in snake case, for programs and wire formats.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::InvalidParameter { .. } | Self::ContextTooLong { .. } => "invalid_parameter",
+            Self::EmptyPrompt => "empty_prompt",
+            Self::EmptyMessages => "empty_messages",
+            Self::InvalidRole { .. } => "invalid_role",
+            Self::NoChatTemplate => "no_chat_template",
+            Self::Template(_) => "invalid_template",
+            Self::ContextOverflow { .. } => "context_overflow",
+            Self::InsufficientMemory { .. } => "insufficient_memory",
+            Self::Source(error) => error.kind(),
+            Self::Unreadable { reason, .. } if reason.kind() == io::ErrorKind::NotFound => {
+                "model_not_found"
+            }
+            Self::Model { error, .. } | Self::Inference(error)
+                if matches!(error, NnError::OutOfMemory { .. }) =>
+            {
+                "out_of_memory"
+            }
+            Self::Model { error: NnError::Cancelled, .. } | Self::Cancelled => "cancelled",
+            Self::Unreadable { .. }
+            | Self::NotAModelFile { .. }
+            | Self::InvalidFile { .. }
+            | Self::Model { .. }
+            | Self::Tokenizer { .. } => "model_load_failed",
+            Self::Inference(_) => "inference_failed",
+            Self::InvalidLogits { .. } => "invalid_logits",
+            Self::QueueFull { .. } => "queue_full",
+            Self::EngineClosed => "engine_closed",
+            Self::Internal { .. } => "internal",
+        }
+    }
+
+    /// The way out, in one line, where one is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoChatTemplate => Some(
+                "give a template with `--template FILE`, \
+                 or continue the text as it stands with `--raw`"
+                    .to_owned(),
+            ),
+            Self::ContextOverflow { prompt_tokens, .. } => Some(format!(
+                "shorten the prompt, or load the model with a context above {prompt_tokens} \
+                 (`--max-context`)"
+            )),
+            Self::ContextTooLong { trained, .. } => {
+                Some(format!("use at most `--max-context {trained}`"))
+            }
+            Self::InsufficientMemory { needed, available_bytes } => {
+                let fixed = needed.total().saturating_sub(needed.kv_bytes);
+                let fits = u64::try_from(fixed).is_ok_and(|fixed| fixed < *available_bytes);
+                let advice =
+                    if fits { "use a smaller `--max-context`" } else { "use a smaller model" };
+                Some(format!("{advice}, or close other programs"))
+            }
+            Self::InvalidFile { .. } => {
+                Some("the file is damaged or no GGUF file; fetch it again".to_owned())
+            }
+            Self::Source(error) => error.hint(),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn invalid_parameter(
+        field: &'static str,
+        value: impl Into<String>,
+        range: impl Into<String>,
+    ) -> Self {
+        Self::InvalidParameter { field, value: value.into(), range: range.into() }
+    }
+}
+
+/// Whole mebibytes, rounded up, so that something never reads as nothing.
+fn megabytes(bytes: usize) -> usize {
+    bytes.div_ceil(1 << 20)
+}

@@ -1,0 +1,50 @@
+//! What the scheduler needs of a model: one sequence of tokens, and the logits after it.
+
+use tercel_nn::{Chunk, NnError, Runner, SequenceId, Wanted};
+
+use crate::TokenId;
+
+/// A model that holds one sequence.
+pub(crate) trait Model: Send {
+    /// Forgets everything from position `len` on.
+    fn truncate(&mut self, len: usize);
+
+    /// Appends `tokens` and shows each row of logits `(vocab_size)` that is `wanted`, in order,
+    /// with its number. On an error nothing was appended.
+    fn append(
+        &mut self,
+        tokens: &[TokenId],
+        wanted: Wanted,
+        row: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<(), NnError>;
+}
+
+/// A [`Runner`] with its one sequence.
+pub(crate) struct RunnerModel {
+    runner: Runner,
+    sequence: SequenceId,
+}
+
+impl RunnerModel {
+    pub(crate) fn new(mut runner: Runner) -> Result<Self, NnError> {
+        let sequence = runner.add_sequence()?;
+        Ok(Self { runner, sequence })
+    }
+}
+
+impl Model for RunnerModel {
+    fn truncate(&mut self, len: usize) {
+        self.runner.truncate(self.sequence, len);
+    }
+
+    fn append(
+        &mut self,
+        tokens: &[TokenId],
+        wanted: Wanted,
+        row: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<(), NnError> {
+        let logits = self.runner.forward(&[Chunk { sequence: self.sequence, tokens, wanted }])?;
+        (0..logits.rows()).for_each(|i| row(i, logits.row(i)));
+        Ok(())
+    }
+}

@@ -1,0 +1,197 @@
+//! The channel between the engine's thread and the reader of one request.
+//!
+//! It is bounded and lossless: a reader that lags makes the producer wait. Three things never
+//! wait: the end of the request, a producer whose request was cancelled, and the reader of a
+//! request that was cancelled before its turn came.
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use crate::error::Error;
+use crate::reply::{Event, Reply};
+
+/// Opens a channel that holds `capacity` deltas; with 0, deltas are dropped and only the end
+/// passes. `accepted` is when the request arrived; `draft` is the reply if it is cancelled before
+/// it starts, and what the producer fills in otherwise.
+pub(crate) fn pipe(capacity: usize, accepted: Instant, draft: Reply) -> (Sender, Receiver) {
+    let state = State { events: VecDeque::new(), draft: Some(draft), finished: false };
+    let shared = Arc::new(Shared {
+        capacity,
+        accepted,
+        cancelled: AtomicBool::new(false),
+        state: Mutex::new(state),
+        changed: Condvar::new(),
+    });
+    (Sender(Arc::clone(&shared)), Receiver(shared))
+}
+
+/// Cancels one request, from any thread, as often as one likes: it ends within one token, or one
+/// prefill chunk, with [`StopReason::Cancelled`](crate::StopReason::Cancelled).
+#[derive(Clone)]
+pub struct CancelHandle(Arc<Shared>);
+
+impl CancelHandle {
+    /// Asks the request to end. Does nothing when it has ended.
+    pub fn cancel(&self) {
+        self.0.cancel();
+    }
+}
+
+impl std::fmt::Debug for CancelHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CancelHandle").finish_non_exhaustive()
+    }
+}
+
+/// The engine's end. Dropped before [`Sender::finish`], it reports an internal error.
+pub(crate) struct Sender(Arc<Shared>);
+
+impl Sender {
+    /// Takes the draft of the reply and starts, or ends the request if it was cancelled.
+    pub(crate) fn start(&self) -> Option<Reply> {
+        let mut state = self.0.lock();
+        if self.is_cancelled() {
+            state.finished = true;
+            return None;
+        }
+        state.draft.take()
+    }
+
+    /// When the request was accepted.
+    pub(crate) fn accepted(&self) -> Instant {
+        self.0.accepted
+    }
+
+    /// Whether the reader wants no more.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.0.cancelled.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn cancel_handle(&self) -> CancelHandle {
+        CancelHandle(Arc::clone(&self.0))
+    }
+
+    /// Passes a delta on, waiting for room. Breaks when the request was cancelled.
+    pub(crate) fn send(&self, delta: Event) -> ControlFlow<()> {
+        if self.0.capacity > 0 {
+            let mut state = self.0.lock();
+            while state.events.len() >= self.0.capacity && !self.is_cancelled() {
+                state = self.0.wait(state);
+            }
+            // A cancelled reader may still drain: what was generated is not lost.
+            state.events.push_back(Ok(delta));
+            drop(state);
+            self.0.changed.notify_all();
+        }
+        if self.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    /// Ends the request, with a last delta where there is one. Never waits.
+    pub(crate) fn finish(self, last: Option<Event>, result: Result<Reply, Error>) {
+        let last = last.filter(|_| self.0.capacity > 0);
+        self.0.finish(last, result);
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        let message = "the engine stopped before the reply was complete".to_owned();
+        self.0.finish(None, Err(Error::Internal { message }));
+    }
+}
+
+/// The reader's end. Dropping it cancels the request.
+pub(crate) struct Receiver(Arc<Shared>);
+
+impl Receiver {
+    /// The next event; `None` after the end.
+    pub(crate) fn next(&self) -> Option<Result<Event, Error>> {
+        let mut state = self.0.lock();
+        loop {
+            if let Some(event) = state.events.pop_front() {
+                drop(state);
+                self.0.changed.notify_all();
+                return Some(event);
+            }
+            if self.0.cancelled.load(Ordering::Acquire)
+                && let Some(mut reply) = state.draft.take()
+            {
+                state.finished = true;
+                reply.timings.queue_seconds = self.0.accepted.elapsed().as_secs_f64();
+                reply.timings.total_seconds = reply.timings.queue_seconds;
+                return Some(Ok(Event::Done(reply)));
+            }
+            if state.finished {
+                return None;
+            }
+            state = self.0.wait(state);
+        }
+    }
+
+    pub(crate) fn cancel_handle(&self) -> CancelHandle {
+        CancelHandle(Arc::clone(&self.0))
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+struct Shared {
+    capacity: usize,
+    accepted: Instant,
+    cancelled: AtomicBool,
+    state: Mutex<State>,
+    /// Any change of the state; one reader and one producer wait on it.
+    changed: Condvar,
+}
+
+struct State {
+    events: VecDeque<Result<Event, Error>>,
+    /// There until the request starts, or ends without starting.
+    draft: Option<Reply>,
+    finished: bool,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it holds the lock; the state is whole even if something did.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn cancel(&self) {
+        // Under the lock, so that a waiter cannot miss it between its check and its wait.
+        let state = self.lock();
+        self.cancelled.store(true, Ordering::Release);
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    fn finish(&self, last: Option<Event>, result: Result<Reply, Error>) {
+        let mut state = self.lock();
+        if state.finished {
+            return;
+        }
+        state.finished = true;
+        // A request cancelled in the queue ends with its draft, not with an error.
+        if !(state.draft.is_some() && self.cancelled.load(Ordering::Acquire)) {
+            state.draft = None;
+            state.events.extend(last.map(Ok));
+            state.events.push_back(result.map(Event::Done));
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,176 @@
+//! What a request gives back: events while it runs, a reply at its end.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::TokenId;
+use crate::sampling::Settings;
+
+/// One event of a running request.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+#[non_exhaustive]
+#[expect(clippy::large_enum_variant, reason = "it is moved once per token; a box helps nobody")]
+pub enum Event {
+    /// More text. The deltas of a request, joined, are the text of its reply.
+    Delta {
+        /// Whole characters, never empty.
+        text: String,
+        /// The index, from 0, of the generated token that completed this text.
+        token_index: usize,
+    },
+    /// The end; nothing follows.
+    Done(Reply),
+}
+
+/// A finished reply, with how it came about.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Reply {
+    /// The generated text, without the stop sequence.
+    pub text: String,
+    /// The generated token ids, the end token included where there was one.
+    pub tokens: Vec<TokenId>,
+    /// Why it ended.
+    pub stop_reason: StopReason,
+    /// The stop string that ended it, where one did.
+    pub stop_sequence: Option<String>,
+    /// Token counts.
+    pub usage: Usage,
+    /// Where the time went.
+    pub timings: Timings,
+    /// The sampling values it ran with, the seed among them.
+    pub settings: Settings,
+    /// What computed it, such as `cpu-avx2`.
+    pub backend: String,
+    /// Compute threads.
+    pub threads: usize,
+}
+
+/// Why a reply ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum StopReason {
+    /// The model gave an end token.
+    Eos,
+    /// A stop string appeared.
+    StopSequence,
+    /// `max_new_tokens` were generated.
+    MaxNewTokens,
+    /// Prompt and reply fill the context.
+    ContextFull,
+    /// The caller cancelled, or dropped the stream or the engine: the reply is incomplete.
+    Cancelled,
+}
+
+impl StopReason {
+    /// The name in events, JSON and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Eos => "eos",
+            Self::StopSequence => "stop_sequence",
+            Self::MaxNewTokens => "max_new_tokens",
+            Self::ContextFull => "context_full",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+impl fmt::Display for StopReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Token counts of a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Usage {
+    /// Tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// How many of them the engine still held from before, and did not compute again.
+    pub cached_tokens: usize,
+    /// Tokens generated, the end token included.
+    pub generated_tokens: usize,
+}
+
+/// Where the time of a request went, in seconds. What did not happen is 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Timings {
+    /// From acceptance to the start of the work.
+    pub queue_seconds: f64,
+    /// The model's work on the prompt, up to the logits of the first token.
+    pub prefill_seconds: f64,
+    /// From the first generated token to the last, waits for a slow reader included.
+    pub decode_seconds: f64,
+    /// From acceptance to the first generated token.
+    pub time_to_first_token: f64,
+    /// From acceptance to the end.
+    pub total_seconds: f64,
+    prefill_tokens_per_second: f64,
+    tokens_per_second: f64,
+}
+
+impl Timings {
+    /// Computed prompt tokens per second of prefill; 0 where nothing was computed.
+    pub fn prefill_tokens_per_second(&self) -> f64 {
+        self.prefill_tokens_per_second
+    }
+
+    /// Tokens after the first per second after the first; 0 with fewer than two tokens.
+    pub fn tokens_per_second(&self) -> f64 {
+        self.tokens_per_second
+    }
+
+    /// Fills in the rates, once the seconds are final.
+    pub(crate) fn set_rates(&mut self, usage: &Usage) {
+        let rate = |tokens: usize, seconds: f64| {
+            if seconds > 0.0 { tokens as f64 / seconds } else { 0.0 }
+        };
+        // Without a first token, the seconds of prefill cover an unknown part of the prompt.
+        if usage.generated_tokens > 0 {
+            let computed = usage.prompt_tokens.saturating_sub(usage.cached_tokens);
+            self.prefill_tokens_per_second = rate(computed, self.prefill_seconds);
+        }
+        self.tokens_per_second =
+            rate(usage.generated_tokens.saturating_sub(1), self.decode_seconds);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_count_computed_prompt_tokens_and_tokens_after_the_first() {
+        let mut timings =
+            Timings { prefill_seconds: 2.0, decode_seconds: 0.5, ..Timings::default() };
+        timings.set_rates(&Usage { prompt_tokens: 30, cached_tokens: 10, generated_tokens: 11 });
+        assert_eq!(timings.prefill_tokens_per_second(), 10.0);
+        assert_eq!(timings.tokens_per_second(), 20.0);
+
+        let mut timings = Timings { prefill_seconds: 2.0, ..Timings::default() };
+        timings.set_rates(&Usage { prompt_tokens: 30, cached_tokens: 0, generated_tokens: 1 });
+        assert_eq!(timings.tokens_per_second(), 0.0);
+    }
+
+    #[test]
+    fn events_are_tagged_and_names_agree_with_the_vocabulary() {
+        let delta = Event::Delta { text: "a".into(), token_index: 3 };
+        let json = serde_json::to_value(delta).expect("serializes");
+        assert_eq!(json, serde_json::json!({"type": "delta", "text": "a", "token_index": 3}));
+        for reason in [
+            StopReason::Eos,
+            StopReason::StopSequence,
+            StopReason::MaxNewTokens,
+            StopReason::ContextFull,
+            StopReason::Cancelled,
+        ] {
+            assert_eq!(serde_json::to_value(reason).expect("serializes"), reason.name());
+            assert_eq!(reason.to_string(), reason.name());
+        }
+    }
+}

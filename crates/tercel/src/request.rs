@@ -1,0 +1,140 @@
+//! What is asked of an engine: a prompt in one of three forms, and how to sample.
+
+use tercel_text::{ChatTemplate, Message, TemplateInput, Tokenizer};
+
+use crate::TokenId;
+use crate::error::Error;
+use crate::sampling::{Sampling, sampling_setters};
+
+/// A request for one reply.
+///
+/// Setters take any value; [`Engine::generate`](crate::Engine::generate) and
+/// [`Engine::stream`](crate::Engine::stream) check them all before anything runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    pub(crate) input: Input,
+    pub(crate) sampling: Sampling,
+}
+
+/// The forms a prompt comes in.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Input {
+    Prompt(String),
+    Chat(Vec<Message>),
+    Tokens(Vec<TokenId>),
+}
+
+impl Request {
+    /// Continues `text` as it stands, without a template. A begin token is put before it where the
+    /// model wants one; special tokens in it are text.
+    pub fn prompt(text: impl Into<String>) -> Self {
+        Self::new(Input::Prompt(text.into()))
+    }
+
+    /// Replies to a conversation, rendered by the model's chat template.
+    pub fn chat(messages: Vec<Message>) -> Self {
+        Self::new(Input::Chat(messages))
+    }
+
+    /// Continues these tokens exactly: no template, no begin token.
+    pub fn tokens(tokens: Vec<TokenId>) -> Self {
+        Self::new(Input::Tokens(tokens))
+    }
+
+    sampling_setters!();
+
+    fn new(input: Input) -> Self {
+        Self { input, sampling: Sampling::default() }
+    }
+}
+
+/// What turns requests into tokens.
+pub(crate) struct Prompter<'a> {
+    pub(crate) tokenizer: &'a Tokenizer,
+    pub(crate) template: &'a Template,
+    /// Tokens the model has.
+    pub(crate) vocab_size: usize,
+    /// Tokens that prompt and reply may have together.
+    pub(crate) max_context: usize,
+}
+
+/// A model's chat template, if it has one.
+pub(crate) enum Template {
+    Missing,
+    /// The model's own does not compile; the reason is told when it is needed.
+    Broken { source: String },
+    Ready { source: String, compiled: ChatTemplate },
+}
+
+impl Template {
+    /// The template's source text.
+    pub(crate) fn source(&self) -> Option<&str> {
+        match self {
+            Self::Missing => None,
+            Self::Broken { source } | Self::Ready { source, .. } => Some(source),
+        }
+    }
+}
+
+impl Prompter<'_> {
+    /// The tokens of a prompt: not empty, inside the vocabulary, with room for a reply.
+    pub(crate) fn tokens(&self, input: Input) -> Result<Vec<TokenId>, Error> {
+        let tokens = match input {
+            Input::Prompt(text) => self.raw(&text)?,
+            Input::Chat(messages) => self.chat(&messages)?,
+            Input::Tokens(tokens) => tokens,
+        };
+        self.check(&tokens, "tokens")?;
+        if tokens.len() >= self.max_context {
+            let (prompt_tokens, max_context) = (tokens.len(), self.max_context);
+            return Err(Error::ContextOverflow { prompt_tokens, max_context });
+        }
+        Ok(tokens)
+    }
+
+    /// Checks that there are tokens and that the model has each.
+    pub(crate) fn check(&self, tokens: &[TokenId], field: &'static str) -> Result<(), Error> {
+        if tokens.is_empty() {
+            return Err(Error::EmptyPrompt);
+        }
+        match tokens.iter().find(|&&token| token as usize >= self.vocab_size) {
+            Some(token) => {
+                let range = format!("ids below {}", self.vocab_size);
+                Err(Error::invalid_parameter(field, format!("a list with {token}"), range))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// A text as it stands, after the begin token where the model wants one.
+    pub(crate) fn raw(&self, text: &str) -> Result<Vec<TokenId>, Error> {
+        if text.is_empty() {
+            return Err(Error::EmptyPrompt);
+        }
+        let mut tokens = Vec::new();
+        if self.tokenizer.add_bos() {
+            tokens.extend(self.tokenizer.bos());
+        }
+        tokens.extend(self.tokenizer.encode(text));
+        Ok(tokens)
+    }
+
+    fn chat(&self, messages: &[Message]) -> Result<Vec<TokenId>, Error> {
+        let Some(last) = messages.last() else { return Err(Error::EmptyMessages) };
+        if last.content.trim().is_empty() {
+            return Err(Error::EmptyPrompt);
+        }
+        let template = match self.template {
+            Template::Missing => return Err(Error::NoChatTemplate),
+            // It failed before, so it fails again, with the same reason.
+            Template::Broken { source } => &ChatTemplate::new(source).map_err(Error::Template)?,
+            Template::Ready { compiled, .. } => compiled,
+        };
+        let name = |id: Option<TokenId>| id.and_then(|id| self.tokenizer.token(id));
+        let mut input = TemplateInput::new(&messages, self.tokenizer.markers());
+        input.bos_token = name(self.tokenizer.bos()).unwrap_or_default();
+        input.eos_token = name(self.tokenizer.eos()).unwrap_or_default();
+        let rendered = template.render(&input).map_err(Error::Template)?;
+        Ok(self.tokenizer.encode_rendered(&rendered))
+    }
+}

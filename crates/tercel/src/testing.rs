@@ -1,0 +1,196 @@
+//! An engine around a model made of a closure, for the tests of this crate.
+
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use tercel_formats::Gguf;
+use tercel_formats::gguf::Writer;
+use tercel_nn::{NnError, Wanted};
+use tercel_text::{ChatTemplate, Tokenizer};
+
+use crate::TokenId;
+use crate::engine::{Engine, Info, Parts, QUEUE};
+use crate::file::{MemoryUse, ModelSummary};
+use crate::model::Model;
+use crate::request::Template;
+use crate::sampling::Sampling;
+use crate::scheduler::{Control, Scheduler};
+
+/// The token that ends a reply; the ids below are the bytes.
+pub(crate) const END: TokenId = 256;
+pub(crate) const VOCAB_SIZE: usize = 257;
+
+/// How many tokens each step appended.
+pub(crate) type Steps = Arc<Mutex<Vec<usize>>>;
+
+/// Whatever `row` says of the tokens so far is the model.
+struct Fake<F> {
+    held: Vec<TokenId>,
+    row: F,
+    steps: Steps,
+}
+
+impl<F: FnMut(&[TokenId]) -> Vec<f32> + Send> Model for Fake<F> {
+    fn truncate(&mut self, len: usize) {
+        self.held.truncate(len);
+    }
+
+    fn append(
+        &mut self,
+        tokens: &[TokenId],
+        wanted: Wanted,
+        row: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<(), NnError> {
+        assert!(!tokens.is_empty(), "a step appends something");
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner).push(tokens.len());
+        let mut rows = 0;
+        for (i, &token) in tokens.iter().enumerate() {
+            self.held.push(token);
+            let last = i + 1 == tokens.len();
+            let logits = (self.row)(&self.held);
+            if matches!(wanted, Wanted::All) || (last && matches!(wanted, Wanted::Last)) {
+                row(rows, &logits);
+                rows += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An engine with a context of `max_context` tokens and prefill chunks of 4.
+pub(crate) fn engine(
+    max_context: usize,
+    row: impl FnMut(&[TokenId]) -> Vec<f32> + Send + 'static,
+) -> (Engine, Steps) {
+    engine_with_chunks(max_context, 4, row)
+}
+
+pub(crate) fn engine_with_chunks(
+    max_context: usize,
+    prefill_chunk: usize,
+    row: impl FnMut(&[TokenId]) -> Vec<f32> + Send + 'static,
+) -> (Engine, Steps) {
+    let steps = Steps::default();
+    let model = Fake { held: Vec::new(), row, steps: Arc::clone(&steps) };
+    let tokenizer = Arc::new(byte_tokenizer());
+    let control = Arc::new(Control::default());
+    let scheduler = Scheduler::new(
+        model,
+        Arc::clone(&tokenizer),
+        Arc::clone(&control),
+        max_context,
+        prefill_chunk,
+    );
+    let (jobs, queue) = sync_channel(QUEUE);
+    let thread = thread::spawn(move || scheduler.run(&queue));
+    let source = "{% for m in messages %}{{ m.role[0] }}:{{ m.content }}\n{% endfor %}a:".to_owned();
+    let compiled = ChatTemplate::new(&source).expect("a valid template");
+    let engine = Engine::new(Parts {
+        info: info(max_context),
+        tokenizer,
+        template: Template::Ready { source, compiled },
+        sampling: Sampling::default(),
+        jobs,
+        control,
+        thread,
+    });
+    (engine, steps)
+}
+
+/// A model that continues any prompt of `prompt_len` tokens with `reply`, then ends.
+pub(crate) fn says(prompt_len: usize, reply: &str) -> impl FnMut(&[TokenId]) -> Vec<f32> + use<> {
+    let reply: Vec<TokenId> = reply.bytes().map(TokenId::from).chain([END]).collect();
+    move |held| {
+        let at = held.len().saturating_sub(prompt_len);
+        let mut row = vec![0.0; VOCAB_SIZE];
+        row[reply[at.min(reply.len() - 1)] as usize] = 50.0;
+        row
+    }
+}
+
+/// A model whose logits depend on every token before, and which never ends.
+pub(crate) fn chaotic(held: &[TokenId]) -> Vec<f32> {
+    let hash = held.iter().fold(0xCBF2_9CE4_8422_2325_u64, |hash, &token| {
+        (hash ^ u64::from(token)).wrapping_mul(0x100_0000_01B3)
+    });
+    (0..VOCAB_SIZE as u64)
+        .map(|id| {
+            if id == u64::from(END) {
+                -100.0
+            } else {
+                // Letters are likely, so that texts are readable.
+                let bias = if (97..123).contains(&id) { 20.0 } else { 0.0 };
+                crate::rng::uniform(hash, id) as f32 * 6.0 + bias
+            }
+        })
+        .collect()
+}
+
+/// A byte-level tokenizer without merges: a token per byte, and the end token.
+fn byte_tokenizer() -> Tokenizer {
+    // Byte-level BPE writes a byte that is not printable as the next free character from U+0100.
+    let mut free = 0x100_u32;
+    let mut tokens: Vec<String> = (0..=255_u32)
+        .map(|byte| {
+            let printable = matches!(byte, 0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF);
+            let character = if printable {
+                byte
+            } else {
+                free += 1;
+                free - 1
+            };
+            char::from_u32(character).expect("a character").to_string()
+        })
+        .collect();
+    tokens.push("<end>".to_owned());
+    let mut types = vec![1_i32; 256];
+    types.push(3);
+
+    let mut writer = Writer::new();
+    let mut set = |key: &str, value: tercel_formats::gguf::OwnedValue| {
+        writer.set(key, value).expect("a valid entry");
+    };
+    set("tokenizer.ggml.model", "gpt2".into());
+    set("tokenizer.ggml.pre", "default".into());
+    set("tokenizer.ggml.tokens", tokens.into());
+    set("tokenizer.ggml.token_type", types.into());
+    set("tokenizer.ggml.merges", Vec::<String>::new().into());
+    set("tokenizer.ggml.eos_token_id", END.into());
+    set("tokenizer.ggml.add_bos_token", false.into());
+    let mut file = Vec::new();
+    writer.write_to(&mut file).expect("written");
+    let gguf = Gguf::parse(&file).expect("a valid file");
+    Tokenizer::from_gguf(gguf.metadata()).expect("a valid tokenizer")
+}
+
+fn info(max_context: usize) -> Info {
+    let model = ModelSummary {
+        name: None,
+        architecture: "test".into(),
+        parameters: 0,
+        vocab_size: VOCAB_SIZE,
+        trained_context: max_context,
+        hidden_size: 0,
+        n_layers: 0,
+        n_heads: 0,
+        n_kv_heads: 0,
+        head_dim: 0,
+        feed_forward: 0,
+        sliding_window: None,
+    };
+    let memory = MemoryUse { weights_bytes: 0, kv_bytes: 0, workspace_bytes: 0, total_bytes: 0 };
+    Info {
+        id: "test".into(),
+        path: "test.gguf".into(),
+        file_bytes: 0,
+        model,
+        max_context,
+        has_template: true,
+        backend: "test".into(),
+        threads: 1,
+        memory,
+        load_seconds: 0.0,
+        notes: Vec::new(),
+    }
+}
