@@ -233,10 +233,11 @@ fn keep_top_k(candidates: &mut Vec<Candidate>, logits: &[f32], k: usize) {
 
 /// Keeps the fewest candidates, most likely first, whose probabilities add up to `p`.
 fn keep_top_p(candidates: &mut Vec<Candidate>, p: f64) {
-    let target = p * candidates
-        .iter()
-        .map(|candidate| candidate.weight)
-        .sum::<f64>();
+    let total: f64 = candidates.iter().map(|candidate| candidate.weight).sum();
+    let target = p * total;
+    // Candidates below this weigh less than `1 - p` together, so the rest reaches `p` without them.
+    let least = (1.0 - p) * total / candidates.len() as f64;
+    candidates.retain(|candidate| candidate.weight >= least);
     let mut mass = 0.0;
     let mut start = 0;
     // Ranks a small front first: the mass is nearly always reached within it.
