@@ -184,14 +184,14 @@ impl Tokenizer {
     /// # Errors
     /// Metadata that is missing, inconsistent, or of a kind this build cannot run.
     pub fn from_gguf(meta: &Metadata<'_>) -> Result<Self, TextError> {
-        Self::from_parts(TokenizerParts::from_gguf(meta)?)
+        Self::from_parts(&TokenizerParts::from_gguf(meta)?)
     }
 
     /// A tokenizer of parts that nobody has checked.
     ///
     /// # Errors
     /// Parts that are missing, inconsistent, or of a kind this build cannot run.
-    pub fn from_parts(parts: TokenizerParts<'_>) -> Result<Self, TextError> {
+    pub fn from_parts(parts: &TokenizerParts<'_>) -> Result<Self, TextError> {
         if !matches!(parts.model, "gpt2" | "llama") {
             return Err(TextError::UnknownModel {
                 name: parts.model.into(),
@@ -201,7 +201,7 @@ impl Tokenizer {
         parts.check_ids()?;
         let vocab = Vocab::new(&parts.tokens, parts.token_kinds()?)?;
         let (scheme, pieces) = if parts.model == "gpt2" {
-            byte_level_scheme(&parts, &vocab)?
+            byte_level_scheme(parts, &vocab)?
         } else {
             let scores = parts.scores.as_deref();
             let field = "tokenizer.ggml.scores";
@@ -222,7 +222,7 @@ impl Tokenizer {
             spaced,
         } = special_tokens(&vocab, sentencepiece)?;
         Ok(Self {
-            ends: end_ids(&parts, &vocab),
+            ends: end_ids(parts, &vocab),
             vocab,
             pieces,
             scheme,

@@ -1,14 +1,12 @@
 //! Token ids of two small vocabularies, equal to those of the Python package that trained them.
 
-mod common;
-
-use common::{Expected, check, tiny_parts};
+use crate::common::{Expected, check, tiny_parts};
 use tercel_text::{Tokenizer, TokenizerParts};
 
 #[test]
 fn byte_level_ids_equal_those_of_python() {
     let file = Expected::load("tiny-byte-level.json");
-    let tokenizer = Tokenizer::from_parts(tiny_parts(&file)).expect("a sound vocabulary");
+    let tokenizer = Tokenizer::from_parts(&tiny_parts(&file)).expect("a sound vocabulary");
     check(&tokenizer, &file.texts);
     assert_eq!(tokenizer.model(), "gpt2");
 }
@@ -16,7 +14,7 @@ fn byte_level_ids_equal_those_of_python() {
 #[test]
 fn sentencepiece_ids_equal_those_of_python() {
     let file = Expected::load("tiny-sentencepiece.json");
-    let tokenizer = Tokenizer::from_parts(tiny_parts(&file)).expect("a sound vocabulary");
+    let tokenizer = Tokenizer::from_parts(&tiny_parts(&file)).expect("a sound vocabulary");
     check(&tokenizer, &file.texts);
     assert_eq!(tokenizer.model(), "llama");
 }
@@ -25,7 +23,7 @@ fn sentencepiece_ids_equal_those_of_python() {
 fn a_long_word_is_not_quadratic() {
     for name in ["tiny-byte-level.json", "tiny-sentencepiece.json"] {
         let file = Expected::load(name);
-        let tokenizer = Tokenizer::from_parts(tiny_parts(&file)).expect("a sound vocabulary");
+        let tokenizer = Tokenizer::from_parts(&tiny_parts(&file)).expect("a sound vocabulary");
         let start = std::time::Instant::now();
         let word = "theriver".repeat(1 << 17);
         let ids = tokenizer.encode(&word);
@@ -42,7 +40,7 @@ fn a_long_word_is_not_quadratic() {
 #[test]
 fn control_tokens_in_text_stay_text() {
     let file = Expected::load("tiny-byte-level.json");
-    let tokenizer = Tokenizer::from_parts(tiny_parts(&file)).expect("a sound vocabulary");
+    let tokenizer = Tokenizer::from_parts(&tiny_parts(&file)).expect("a sound vocabulary");
     let end = tokenizer.id("<|end|>").expect("a token of the file");
     assert_eq!(tokenizer.encode_trusted("<|end|>"), [end]);
     let plain = tokenizer.encode("<|end|>");
@@ -63,8 +61,8 @@ fn a_space_in_front_comes_and_goes() {
     let file = Expected::load("tiny-sentencepiece.json");
     let mut parts = tiny_parts(&file);
     parts.add_space_prefix = None;
-    let tokenizer = Tokenizer::from_parts(parts).expect("a sound vocabulary");
-    let with_space = Tokenizer::from_parts(tiny_parts(&file)).expect("a sound vocabulary");
+    let tokenizer = Tokenizer::from_parts(&parts).expect("a sound vocabulary");
+    let with_space = Tokenizer::from_parts(&tiny_parts(&file)).expect("a sound vocabulary");
     for text in ["the river", " the river", "", "x<eos>y"] {
         let ids = tokenizer.encode(text);
         assert_eq!(tokenizer.decode(&ids), text);
@@ -87,29 +85,29 @@ fn unsound_metadata_is_refused() {
         ),
         ("pre-tokenizer `starcoder`", |p| p.pre = Some("starcoder")),
         ("0 tokens", |p| {
-            (p.tokens, p.kinds, p.eos) = (vec![], Some(vec![]), None)
+            (p.tokens, p.kinds, p.eos) = (vec![], Some(vec![]), None);
         }),
         ("`tokenizer.ggml.token_type` has 1 entries", |p| {
-            p.kinds = Some(vec![1])
+            p.kinds = Some(vec![1]);
         }),
         ("kind 7 is none of 1 to 6", |p| {
             p.kinds.as_mut().expect("kinds")[3] = 7;
         }),
         ("`tokenizer.ggml.bos_token_id` is 4294967295", |p| {
-            p.bos = Some(u32::MAX)
+            p.bos = Some(u32::MAX);
         }),
         ("`tokenizer.ggml.padding_token_id` is 421", |p| {
-            p.pad = Some(421)
+            p.pad = Some(421);
         }),
         ("`tokenizer.ggml.merges` is missing", |p| p.merges = None),
         ("entry 0: `ab` is not two tokens", |p| {
-            p.merges = Some(vec!["ab"])
+            p.merges = Some(vec!["ab"]);
         }),
         ("entry 0: `a b c` is not two tokens", |p| {
-            p.merges = Some(vec!["a b c"])
+            p.merges = Some(vec!["a b c"]);
         }),
         ("entry 0: ` b` is not two tokens", |p| {
-            p.merges = Some(vec![" b"])
+            p.merges = Some(vec![" b"]);
         }),
         ("entry 1: `qqq` is not in the vocabulary", |p| {
             p.merges.as_mut().expect("merges")[1] = "qqq a";
@@ -124,13 +122,13 @@ fn unsound_metadata_is_refused() {
     let cases: &[Damage] = &[
         ("`tokenizer.ggml.scores` is missing", |p| p.scores = None),
         ("`tokenizer.ggml.scores` has 2 entries", |p| {
-            p.scores = Some(vec![0.0; 2])
+            p.scores = Some(vec![0.0; 2]);
         }),
         ("entry 5: the score is not a number", |p| {
             p.scores.as_mut().expect("scores")[5] = f32::NAN;
         }),
         ("a byte token is not written <0x00> to <0xFF>", |p| {
-            p.tokens[20] = "<0x-1>"
+            p.tokens[20] = "<0x-1>";
         }),
         ("byte tokens are missing", |p| {
             p.kinds.as_mut().expect("kinds")[20] = 1;
@@ -147,7 +145,9 @@ fn refuse_all(file: &'static Expected, cases: &[Damage]) {
     for (message, damage) in cases {
         let mut parts = tiny_parts(file);
         damage(&mut parts);
-        let error = Tokenizer::from_parts(parts).expect_err(message).to_string();
+        let error = Tokenizer::from_parts(&parts)
+            .expect_err(message)
+            .to_string();
         assert!(
             error.contains(message),
             "{error:?} does not say {message:?}"
