@@ -37,10 +37,6 @@ fn compare(variable: &str, chunks: usize, ppl: f64, stderr: f64) {
         .unwrap();
     let options = PerplexityOptions::default();
     let result = perplexity(&engine, TEXT, options, |_| ControlFlow::Continue(())).unwrap();
-    println!(
-        "perplexity {:.4} +/- {:.4}, llama.cpp {ppl}",
-        result.ppl, result.stderr
-    );
     assert_eq!(result.chunks, chunks);
     assert_eq!(result.tokens_scored, chunks * 255);
     assert!(
