@@ -10,7 +10,7 @@ use super::budget::Budget;
 use super::guard;
 use super::python::{self, JsonStyle};
 
-/// Bytes that one piece of a string counts when it is cut into a list.
+/// Bytes that one piece of a string counts when it is cut, beside its own.
 const PIECE: usize = 48;
 
 /// Widest field of a format string, in digits.
@@ -156,7 +156,8 @@ fn replaced(
     count: Option<usize>,
 ) -> Result<Value, Error> {
     let matches = text.matches(old).count().min(count.unwrap_or(usize::MAX));
-    budget.charge(text.len().saturating_add(new.len().saturating_mul(matches)))?;
+    let made = new.len().saturating_add(PIECE).saturating_mul(matches);
+    budget.charge(text.len().saturating_add(made))?;
     Ok(Value::from(match count {
         Some(count) => text.replacen(old, new, count),
         None => text.replace(old, new),

@@ -82,7 +82,10 @@ pub struct Rendered {
 }
 
 impl Rendered {
-    /// The prompt as a person would read it, and as `transformers` renders it.
+    /// The prompt as a person would read it, byte for byte as `transformers` renders it.
+    ///
+    /// A template that picks single characters out of a message may differ where the message
+    /// could name a control token: something invisible stands there while the template runs.
     pub fn text(&self) -> &str {
         &self.text
     }

@@ -207,10 +207,10 @@ impl Tokenizer {
             let field = "tokenizer.ggml.scores";
             let scores = scores.ok_or(TextError::MissingField { field })?;
             parts.check_length(field, scores.len())?;
-            let scheme = SentencePiece::new(&vocab, scores, parts.unk)?;
+            let scheme = SentencePiece::new(&vocab, &parts.tokens, scores, parts.unk)?;
             (
                 Scheme::SentencePiece(scheme),
-                sentencepiece::pieces(&vocab)?,
+                sentencepiece::pieces(&vocab, &parts.tokens)?,
             )
         };
         let sentencepiece = matches!(scheme, Scheme::SentencePiece(_));
@@ -220,7 +220,7 @@ impl Tokenizer {
             all,
             control,
             spaced,
-        } = special_tokens(&vocab, sentencepiece)?;
+        } = special_tokens(&vocab, &parts.tokens, sentencepiece)?;
         Ok(Self {
             ends: end_ids(parts, &vocab),
             vocab,
@@ -256,7 +256,10 @@ fn byte_level_scheme(
         field: "tokenizer.ggml.merges",
     })?;
     let scheme = ByteLevel::new(vocab, pre, merges)?;
-    Ok((Scheme::ByteLevel(scheme), byte_level::pieces(vocab)?))
+    Ok((
+        Scheme::ByteLevel(scheme),
+        byte_level::pieces(vocab, &parts.tokens)?,
+    ))
 }
 
 /// Tokens that are matched whole.
@@ -270,9 +273,13 @@ struct Specials {
     spaced: Markers,
 }
 
-fn special_tokens(vocab: &Vocab, sentencepiece: bool) -> Result<Specials, TextError> {
+fn special_tokens(
+    vocab: &Vocab,
+    tokens: &[&str],
+    sentencepiece: bool,
+) -> Result<Specials, TextError> {
     let (mut all, mut control, mut spaced) = (Vec::new(), Vec::new(), Vec::new());
-    for (id, kind, text) in vocab.iter() {
+    for (id, kind, text) in vocab.iter(tokens) {
         let is_control = match kind {
             TokenKind::Control | TokenKind::Unknown => true,
             TokenKind::UserDefined => false,

@@ -1,7 +1,9 @@
 //! Token ids of two small vocabularies, equal to those of the Python package that trained them.
 
+use tercel_formats::gguf::{Gguf, OwnedValue, Writer};
+use tercel_text::{TextError, Tokenizer, TokenizerParts};
+
 use crate::common::{Expected, check, tiny_parts};
-use tercel_text::{Tokenizer, TokenizerParts};
 
 #[test]
 fn byte_level_ids_equal_those_of_python() {
@@ -70,6 +72,107 @@ fn a_space_in_front_comes_and_goes() {
             assert_eq!(ids, with_space.encode(&format!(" {text}")), "{text}");
         }
     }
+}
+
+/// A GGUF file with the given metadata and nothing else.
+fn file_with(metadata: &[(&str, OwnedValue)]) -> Vec<u8> {
+    let mut writer = Writer::new();
+    for (key, value) in metadata {
+        writer.set(key, value.clone()).expect("a sound key");
+    }
+    let mut file = Vec::new();
+    writer.write_to(&mut file).expect("memory");
+    file
+}
+
+fn from_file(metadata: &[(&str, OwnedValue)]) -> Result<Tokenizer, TextError> {
+    let file = file_with(metadata);
+    let gguf = Gguf::parse(&file).expect("what the writer wrote");
+    Tokenizer::from_gguf(gguf.metadata())
+}
+
+#[test]
+fn metadata_of_a_file_becomes_a_tokenizer() {
+    let pieces = Expected::load("tiny-sentencepiece.json");
+    let parts = tiny_parts(&pieces);
+    let metadata: Vec<(&str, OwnedValue)> = vec![
+        ("tokenizer.ggml.model", "llama".into()),
+        ("tokenizer.ggml.tokens", parts.tokens.as_slice().into()),
+        (
+            "tokenizer.ggml.scores",
+            parts.scores.clone().expect("scores").into(),
+        ),
+        (
+            "tokenizer.ggml.token_type",
+            parts.kinds.clone().expect("kinds").into(),
+        ),
+        (
+            "tokenizer.ggml.bos_token_id",
+            parts.bos.expect("an id").into(),
+        ),
+        (
+            "tokenizer.ggml.eos_token_id",
+            parts.eos.expect("an id").into(),
+        ),
+        (
+            "tokenizer.ggml.unknown_token_id",
+            parts.unk.expect("an id").into(),
+        ),
+        ("tokenizer.ggml.padding_token_id", 0u32.into()),
+        ("tokenizer.ggml.add_space_prefix", false.into()),
+        ("tokenizer.ggml.add_eos_token", true.into()),
+    ];
+    let tokenizer = from_file(&metadata).expect("a sound file");
+    check(&tokenizer, &pieces.texts);
+    assert_eq!((tokenizer.bos(), tokenizer.eos()), (parts.bos, parts.eos));
+    assert_eq!((tokenizer.unk(), tokenizer.pad()), (parts.unk, Some(0)));
+    assert!(tokenizer.add_bos() && tokenizer.add_eos());
+
+    for (key, _) in &metadata[..3] {
+        let without: Vec<_> = metadata
+            .iter()
+            .filter(|(other, _)| other != key)
+            .cloned()
+            .collect();
+        let error = from_file(&without).expect_err(key).to_string();
+        assert_eq!(error, format!("tokenizer metadata: `{key}` is missing"));
+    }
+    for (key, _) in &metadata {
+        let mut wrong = metadata.clone();
+        wrong.retain(|(other, _)| other != key);
+        wrong.push((key, OwnedValue::F64(0.5)));
+        let error = from_file(&wrong).expect_err(key);
+        assert!(
+            matches!(&error, TextError::Metadata { problem } if problem.contains(key)),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn byte_level_metadata_of_a_file_becomes_a_tokenizer() {
+    let file = Expected::load("tiny-byte-level.json");
+    let parts = tiny_parts(&file);
+    let metadata: Vec<(&str, OwnedValue)> = vec![
+        ("tokenizer.ggml.model", "gpt2".into()),
+        ("tokenizer.ggml.pre", "gpt-2".into()),
+        ("tokenizer.ggml.tokens", parts.tokens.as_slice().into()),
+        (
+            "tokenizer.ggml.token_type",
+            parts.kinds.clone().expect("kinds").into(),
+        ),
+        (
+            "tokenizer.ggml.merges",
+            parts.merges.as_deref().expect("merges").into(),
+        ),
+    ];
+    let tokenizer = from_file(&metadata).expect("a sound file");
+    check(&tokenizer, &file.texts);
+    assert_eq!(
+        (tokenizer.bos(), tokenizer.eos(), tokenizer.add_bos()),
+        (None, None, false)
+    );
+    assert_eq!(tokenizer.pre_tokenizer(), "gpt-2");
 }
 
 /// A change that makes sound parts unsound, and words of the error it must give.
