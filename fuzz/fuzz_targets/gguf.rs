@@ -51,8 +51,14 @@ fn walk_array(array: &Array<'_>) {
 fn walk_tensors(gguf: &Gguf<'_>, file: &[u8]) {
     let inside = file.as_ptr_range();
     for tensor in gguf.tensors() {
-        assert_eq!(gguf.tensor(tensor.name).map(|found| found.name), Some(tensor.name));
-        assert_eq!(tensor.dtype.bytes_for(tensor.elements()), Some(tensor.data.len()));
+        assert_eq!(
+            gguf.tensor(tensor.name).map(|found| found.name),
+            Some(tensor.name)
+        );
+        assert_eq!(
+            tensor.dtype.bytes_for(tensor.elements()),
+            Some(tensor.data.len())
+        );
         let data = tensor.data.as_ptr_range();
         assert!(inside.start <= data.start && data.end <= inside.end);
     }
@@ -72,6 +78,8 @@ fn write_again(gguf: &Gguf<'_>) {
 
 fn written(gguf: &Gguf<'_>) -> Vec<u8> {
     let mut file = Vec::new();
-    Writer::from(gguf).write_to(&mut file).expect("memory takes all bytes");
+    Writer::from(gguf)
+        .write_to(&mut file)
+        .expect("memory takes all bytes");
     file
 }

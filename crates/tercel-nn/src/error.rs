@@ -1,6 +1,8 @@
 //! What can go wrong between a parsed file and its logits.
 
 use tercel_formats::DType;
+use tercel_formats::gguf::GgufError;
+use tercel_kernels::UnknownIsa;
 
 /// An error of loading or running a model.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +33,9 @@ pub enum NnError {
         found: Vec<usize>,
     },
     /// A tensor is stored in a type that this build cannot compute with.
-    #[error("tensor `{name}` is stored as {dtype}, which is not supported (supported: {supported})")]
+    #[error(
+        "tensor `{name}` is stored as {dtype}, which is not supported (supported: {supported})"
+    )]
     UnsupportedType {
         /// The tensor's name.
         name: String,
@@ -47,6 +51,45 @@ pub enum NnError {
         field: String,
         /// What is wrong with it.
         problem: String,
+    },
+    /// A metadata field is of another type than it must be.
+    #[error(transparent)]
+    Metadata(#[from] GgufError),
+    /// The instruction set that was asked for cannot run here.
+    #[error(transparent)]
+    Isa(#[from] UnknownIsa),
+    /// The operating system gave no threads.
+    #[error("could not start the worker threads: {message}")]
+    Threads {
+        /// What it said.
+        message: String,
+    },
+    /// A pass is empty, or larger than the options allow.
+    #[error(
+        "a pass of {tokens} tokens and {outputs} outputs is not within 1 to {max_batch_tokens} \
+         tokens and {max_outputs} outputs"
+    )]
+    BatchSize {
+        /// Tokens in the pass.
+        tokens: usize,
+        /// Tokens it may have.
+        max_batch_tokens: usize,
+        /// Rows of logits wanted.
+        outputs: usize,
+        /// Rows it may give.
+        max_outputs: usize,
+    },
+    /// A sequence appears twice in a pass.
+    #[error("a sequence appears twice in one pass")]
+    RepeatedSequence,
+    /// A sequence was removed, or never was.
+    #[error("there is no such sequence")]
+    UnknownSequence,
+    /// All places for sequences are taken.
+    #[error("all {capacity} sequences are in use")]
+    TooManySequences {
+        /// Sequences that fit.
+        capacity: usize,
     },
     /// The KV cache has no room for the tokens.
     #[error("the KV cache holds {capacity} tokens, {needed} are needed")]

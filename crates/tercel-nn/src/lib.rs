@@ -4,8 +4,16 @@
 //! is built from a parsed file and turns token ids into logits.
 #![forbid(unsafe_code)]
 
+pub mod backend;
+mod cpu;
 mod error;
+mod kv;
+pub mod loader;
+mod models;
+mod planner;
 mod runner;
 
 pub use error::NnError;
-pub use runner::{Chunk, Logits, Memory, ModelInfo, Options, Runner, SequenceId, Wanted};
+pub use kv::{KvType, SequenceId};
+pub use models::architectures;
+pub use runner::{Chunk, Logits, Memory, ModelInfo, Options, Runner, Wanted};

@@ -1,1 +1,368 @@
 //! A loaded model: sequences in, logits out.
+
+use std::ops::ControlFlow;
+
+use tercel_formats::gguf::Gguf;
+use tercel_kernels::Isa;
+
+use crate::NnError;
+use crate::backend::Act;
+use crate::cpu::{Cpu, Sizes};
+use crate::kv::{KvType, SequenceId};
+use crate::loader::Loader;
+use crate::models::{self, Model};
+use crate::planner::Workspace;
+
+/// What a [`Runner`] is made for.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Tokens that a sequence may have.
+    pub max_context: usize,
+    /// Sequences that may be in the cache at once.
+    pub max_sequences: usize,
+    /// Tokens that one pass may have.
+    pub max_batch_tokens: usize,
+    /// Rows of logits that one pass may give.
+    pub max_outputs: usize,
+    /// How keys and values are stored.
+    pub kv_type: KvType,
+    /// Threads that compute, the caller's own counted.
+    pub threads: usize,
+    /// The instruction set; the fastest, or the one that `TERCEL_ISA` names, when `None`.
+    pub isa: Option<Isa>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            max_context: 4096,
+            max_sequences: 1,
+            max_batch_tokens: 256,
+            max_outputs: 8,
+            kv_type: KvType::F16,
+            threads: 1,
+            isa: None,
+        }
+    }
+}
+
+/// The sizes of a model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelInfo {
+    /// The name that the file gives, as `llama`.
+    pub architecture: String,
+    /// Tokens in the vocabulary.
+    pub vocab_size: usize,
+    /// Tokens of the longest sequence it was trained for.
+    pub context_length: usize,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Number of layers.
+    pub n_layers: usize,
+    /// Query heads of a layer.
+    pub n_heads: usize,
+    /// Key and value heads of a layer.
+    pub n_kv_heads: usize,
+    /// Elements of a head.
+    pub head_dim: usize,
+    /// Width of the feed-forward layers.
+    pub feed_forward: usize,
+    /// Tokens that windowed layers see.
+    pub sliding_window: Option<usize>,
+    /// Numbers in all tensors.
+    pub parameters: u64,
+}
+
+/// What a model takes, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Packed weights.
+    pub weights_bytes: usize,
+    /// The KV cache at full length.
+    pub kv_bytes: usize,
+    /// Activations and scratch of a pass.
+    pub workspace_bytes: usize,
+}
+
+impl Memory {
+    /// The sum.
+    pub fn total(&self) -> usize {
+        self.weights_bytes
+            .saturating_add(self.kv_bytes)
+            .saturating_add(self.workspace_bytes)
+    }
+}
+
+/// New tokens of one sequence.
+#[derive(Clone, Copy, Debug)]
+pub struct Chunk<'a> {
+    /// The sequence they are appended to.
+    pub sequence: SequenceId,
+    /// The tokens, at least one.
+    pub tokens: &'a [u32],
+    /// Which of them are followed by logits.
+    pub wanted: Wanted,
+}
+
+/// Which tokens of a [`Chunk`] are followed by logits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// No token.
+    None,
+    /// The last one.
+    Last,
+    /// Every one.
+    All,
+}
+
+/// Logits of the last pass, in the order of its chunks.
+#[derive(Clone, Copy, Debug)]
+pub struct Logits<'a> {
+    values: &'a [f32],
+    vocab_size: usize,
+}
+
+impl<'a> Logits<'a> {
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.values.len() / self.vocab_size
+    }
+
+    /// One row, `vocab_size` numbers.
+    ///
+    /// # Panics
+    /// When there is no such row.
+    pub fn row(&self, row: usize) -> &'a [f32] {
+        &self.values[row * self.vocab_size..(row + 1) * self.vocab_size]
+    }
+}
+
+/// A model that is ready to compute, with its KV cache.
+///
+/// A sequence's tokens give the same logits, bit for bit, however they are cut into chunks,
+/// whatever other chunks share a pass, and whatever the number of threads.
+pub struct Runner {
+    model: Box<dyn Model>,
+    cpu: Cpu,
+    memory: Memory,
+    options: Options,
+}
+
+impl Runner {
+    /// Packs the weights of a file and allocates all that running it takes. `progress` hears the
+    /// share that is done, in 0..=1, and may stop the load.
+    ///
+    /// # Errors
+    /// [`NnError`] when the file is not a model this build runs, memory is short, or `progress`
+    /// said stop.
+    pub fn load(
+        gguf: &Gguf<'_>,
+        options: &Options,
+        progress: &mut dyn FnMut(f32) -> ControlFlow<()>,
+    ) -> Result<Self, NnError> {
+        let isa = match options.isa {
+            Some(isa) => isa,
+            None => Isa::detect()?,
+        };
+        let options = Options {
+            threads: options.threads.max(1),
+            ..options.clone()
+        };
+        let mut loader = Loader::new(gguf)?;
+        let model = models::construct(&mut loader)?;
+        let plan = loader.plan;
+        let (tokens, outputs) = (options.max_batch_tokens, options.max_outputs);
+        let workspace = Workspace::measure(model.as_ref(), &plan, tokens, outputs);
+        let memory = memory(&plan, &workspace, &options);
+        let cpu = Cpu::new(plan, &workspace, &options, isa, progress)?;
+        Ok(Self {
+            model,
+            cpu,
+            memory,
+            options,
+        })
+    }
+
+    /// The sizes of the model in a file.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn describe(gguf: &Gguf<'_>) -> Result<ModelInfo, NnError> {
+        let model = models::construct(&mut Loader::new(gguf)?)?;
+        Ok(model.info().clone())
+    }
+
+    /// What [`load`](Self::load) will take. Allocates none of it.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn estimate(gguf: &Gguf<'_>, options: &Options) -> Result<Memory, NnError> {
+        let mut loader = Loader::new(gguf)?;
+        let model = models::construct(&mut loader)?;
+        let (tokens, outputs) = (options.max_batch_tokens, options.max_outputs);
+        let workspace = Workspace::measure(model.as_ref(), &loader.plan, tokens, outputs);
+        Ok(memory(&loader.plan, &workspace, options))
+    }
+
+    /// The sizes of the model.
+    pub fn info(&self) -> &ModelInfo {
+        self.model.info()
+    }
+
+    /// What it holds.
+    pub fn memory(&self) -> Memory {
+        self.memory
+    }
+
+    /// What computes: `cpu-avx2`, `cpu-scalar`.
+    pub fn backend(&self) -> &'static str {
+        match self.cpu.isa().name() {
+            "avx2" => "cpu-avx2",
+            _ => "cpu-scalar",
+        }
+    }
+
+    /// Threads that compute.
+    pub fn threads(&self) -> usize {
+        self.cpu.threads()
+    }
+
+    /// The options it was made with.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// A new, empty sequence.
+    ///
+    /// # Errors
+    /// [`NnError::TooManySequences`].
+    pub fn add_sequence(&mut self) -> Result<SequenceId, NnError> {
+        self.cpu.kv.add_sequence()
+    }
+
+    /// Gives back the pages of a sequence.
+    pub fn remove_sequence(&mut self, id: SequenceId) {
+        self.cpu.kv.remove_sequence(id);
+    }
+
+    /// Tokens of a sequence; 0 for one that does not exist.
+    pub fn sequence_len(&self, id: SequenceId) -> usize {
+        self.cpu.kv.len(id)
+    }
+
+    /// Forgets the tokens of a sequence from position `len` on.
+    pub fn truncate(&mut self, id: SequenceId, len: usize) {
+        self.cpu.kv.truncate(id, len);
+    }
+
+    /// Appends the tokens of each chunk to its sequence and computes the wanted logits.
+    ///
+    /// # Errors
+    /// [`NnError`] when a token or sequence does not exist, the cache has no room, or the pass is
+    /// larger than the options allow. Nothing was appended then.
+    pub fn forward(&mut self, chunks: &[Chunk<'_>]) -> Result<Logits<'_>, NnError> {
+        self.check(chunks)?;
+        for (i, chunk) in chunks.iter().enumerate() {
+            if let Err(error) = self.cpu.kv.extend(chunk.sequence, chunk.tokens.len()) {
+                for done in &chunks[..i] {
+                    let len = self.cpu.kv.len(done.sequence) - done.tokens.len();
+                    self.cpu.kv.truncate(done.sequence, len);
+                }
+                return Err(error);
+            }
+        }
+        self.cpu.begin(chunks);
+        let logits: Act = self.model.forward(&mut self.cpu);
+        let vocab_size = self.model.info().vocab_size;
+        Ok(Logits {
+            values: self.cpu.read(logits),
+            vocab_size,
+        })
+    }
+
+    fn check(&self, chunks: &[Chunk<'_>]) -> Result<(), NnError> {
+        let vocab_size = self.model.info().vocab_size;
+        for (i, chunk) in chunks.iter().enumerate() {
+            if let Some(&id) = chunk.tokens.iter().find(|id| **id as usize >= vocab_size) {
+                return Err(NnError::TokenOutOfRange { id, vocab_size });
+            }
+            if chunks[..i]
+                .iter()
+                .any(|other| other.sequence == chunk.sequence)
+            {
+                return Err(NnError::RepeatedSequence);
+            }
+        }
+        let tokens = chunks.iter().map(|chunk| chunk.tokens.len()).sum::<usize>();
+        let outputs = chunks
+            .iter()
+            .map(|chunk| chunk.wanted.of(chunk.tokens.len()))
+            .sum::<usize>();
+        let Options {
+            max_batch_tokens,
+            max_outputs,
+            ..
+        } = self.options;
+        if tokens == 0 || tokens > max_batch_tokens || outputs > max_outputs {
+            return Err(NnError::BatchSize {
+                tokens,
+                max_batch_tokens,
+                outputs,
+                max_outputs,
+            });
+        }
+        Ok(())
+    }
+}
+
+impl Wanted {
+    /// How many of the last of `n` tokens are followed by logits.
+    pub(crate) fn of(self, n: usize) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Last => n.min(1),
+            Self::All => n,
+        }
+    }
+}
+
+fn memory(plan: &crate::loader::Plan<'_, '_>, workspace: &Workspace, options: &Options) -> Memory {
+    let matrices: usize = plan.matrices.iter().map(|matrix| matrix.bytes).sum();
+    let vectors: usize = plan
+        .vectors
+        .iter()
+        .map(|vector| size_of_val(vector.as_slice()))
+        .sum();
+    let sizes = Sizes::of(plan, workspace, options);
+    Memory {
+        weights_bytes: matrices + vectors,
+        kv_bytes: sizes.kv,
+        workspace_bytes: sizes.workspace,
+    }
+}
+
+impl ModelInfo {
+    /// Reads the fields that all transformer files share, within bounds that keep every product
+    /// of two of them far from overflow.
+    pub(crate) fn read(w: &Loader<'_, '_>) -> Result<Self, NnError> {
+        let hidden_size = w.count("embedding_length", 1..=1 << 17)?;
+        let n_heads = w.count("attention.head_count", 1..=1024)?;
+        let head_dim = hidden_size / n_heads;
+        Ok(Self {
+            architecture: w.architecture().to_owned(),
+            vocab_size: w.rows("token_embd.weight")?,
+            context_length: w.count("context_length", 1..=1 << 24)?,
+            hidden_size,
+            n_layers: w.count("block_count", 1..=1024)?,
+            n_heads,
+            n_kv_heads: w.count_or("attention.head_count_kv", 1..=1024, n_heads)?,
+            head_dim: w.count_or("attention.key_length", 2..=1024, head_dim.max(2))?,
+            feed_forward: w.count("feed_forward_length", 1..=1 << 20)?,
+            sliding_window: match w.count_or("attention.sliding_window", 0..=1 << 24, 0)? {
+                0 => None,
+                window => Some(window),
+            },
+            parameters: w.parameters(),
+        })
+    }
+}

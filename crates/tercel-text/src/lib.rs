@@ -1,1 +1,22 @@
 //! Tokenizers, chat templates, and the assembly of streamed text.
+//!
+//! A [`Tokenizer`] and a [`ChatTemplate`] are built from a model file's own metadata. Text goes
+//! in by one of three doors: [`Tokenizer::encode`] for what users wrote (the names of control
+//! tokens stay text), [`Tokenizer::encode_trusted`] for text whose control tokens are meant, and
+//! [`Tokenizer::encode_rendered`] for a rendered template, where only the template's own markers
+//! count. On the way back a [`TextStream`] turns token bytes into whole characters and withholds
+//! stop strings.
+
+#![forbid(unsafe_code)]
+
+mod error;
+mod message;
+mod stream;
+mod template;
+mod tokenizer;
+
+pub use error::TextError;
+pub use message::{Message, Role};
+pub use stream::{Piece, TextStream};
+pub use template::{ChatTemplate, Rendered, TemplateInput, limits};
+pub use tokenizer::{Markers, TokenId, TokenKind, Tokenizer, TokenizerParts};

@@ -35,10 +35,6 @@ impl Counting {
 
 // SAFETY: every call goes unchanged to the system's allocator, and the counters, constant
 // thread-local cells of plain integers, neither allocate nor panic.
-#[expect(
-    unsafe_code,
-    reason = "an allocator is the only way to count allocations"
-)]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         Self::count(layout.size() as isize);

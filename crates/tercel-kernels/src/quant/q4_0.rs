@@ -1,12 +1,11 @@
 //! Q4_0: 32 codes of 4 bits, one half-float scale, `w = d * (q - 8)`.
 
-use super::nibbles::{NIBBLE_PLANE, low, pack_low};
+use super::nibbles::{NIBBLE_PLANE, low, pack_low, word};
 use super::{Format, PART, Part, Scale, half_at, pack_halves};
 use crate::TILE_ROWS;
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
-#[expect(non_camel_case_types, reason = "the name of the format")]
 pub struct Q4_0;
 
 impl Q4_0 {
@@ -23,7 +22,7 @@ impl Format for Q4_0 {
 
     fn pack(rows: [&[u8]; TILE_ROWS], packed: &mut [u8]) {
         let (plane, scales) = packed.split_at_mut(Self::SCALES);
-        pack_low(plane, |row, k| source_code(&rows[row][2..], k));
+        pack_low(plane, |row, group| source_codes(&rows[row][2..], group));
         pack_halves(rows, 0, scales);
     }
 
@@ -36,7 +35,7 @@ impl Format for Q4_0 {
     }
 }
 
-/// Code `k` in the 16 bytes of a file's block: the low halves are the first 16 codes.
-pub(super) fn source_code(nibbles: &[u8], k: usize) -> u8 {
-    nibbles[k % 16] >> (4 * (k / 16)) & 15
+/// The low bits of a group in the 16 bytes of a file's block: low halves are the first 16 codes.
+pub(super) fn source_codes(nibbles: &[u8], group: usize) -> u32 {
+    word(nibbles, 4 * (group % 4)) >> (4 * (group / 4))
 }

@@ -1,13 +1,12 @@
 //! Q4_1: 32 codes of 4 bits, half-float scale and minimum, `w = d * q + m`.
 
 use super::nibbles::{NIBBLE_PLANE, low, pack_low};
-use super::q4_0::source_code;
+use super::q4_0::source_codes;
 use super::{Format, PART, Part, Scale, half_at, pack_halves};
 use crate::TILE_ROWS;
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
-#[expect(non_camel_case_types, reason = "the name of the format")]
 pub struct Q4_1;
 
 impl Q4_1 {
@@ -22,8 +21,8 @@ impl Format for Q4_1 {
     const PACKED_BYTES: usize = NIBBLE_PLANE + 4 * TILE_ROWS;
 
     fn pack(rows: [&[u8]; TILE_ROWS], packed: &mut [u8]) {
-        pack_low(&mut packed[..Self::SCALES], |row, k| {
-            source_code(&rows[row][4..], k)
+        pack_low(&mut packed[..Self::SCALES], |row, group| {
+            source_codes(&rows[row][4..], group)
         });
         pack_halves(rows, 0, &mut packed[Self::SCALES..Self::MINS]);
         pack_halves(rows, 2, &mut packed[Self::MINS..]);

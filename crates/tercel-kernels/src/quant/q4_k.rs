@@ -1,7 +1,7 @@
 //! Q4_K: 256 codes of 4 bits in eight parts; `w = (d * s) * q - (dmin * m)` with 6-bit `s` and
 //! `m` per part and half-float `d` and `dmin` per block.
 
-use super::nibbles::{NIBBLE_PLANE, low, pack_low};
+use super::nibbles::{NIBBLE_PLANE, low, pack_low, word};
 use super::{Format, PART, Part, Scale, half_at, pack_halves};
 use crate::TILE_ROWS;
 
@@ -37,8 +37,8 @@ impl Format for Q4_K {
             // Two parts share 32 bytes: the even one in the low halves.
             let codes = SOURCE_CODES + part / 2 * 32;
             let shift = 4 * (part % 2);
-            pack_low(&mut out[..Self::SCALES], |row, k| {
-                rows[row][codes + k] >> shift & 15
+            pack_low(&mut out[..Self::SCALES], |row, group| {
+                word(rows[row], codes + 4 * group) >> shift
             });
             for (row, source) in rows.iter().enumerate() {
                 let (scale, min) = scale_and_min(&source[SOURCE_SCALES..SOURCE_CODES], part);

@@ -1,13 +1,12 @@
 //! Q5_0: 32 codes of 5 bits, one half-float scale, `w = d * (q - 16)`.
 
-use super::nibbles::{NIBBLE_PLANE, high, low, pack_high, pack_low};
-use super::q4_0::source_code;
+use super::nibbles::{NIBBLE_PLANE, high, low, pack_high, pack_low, word};
+use super::q4_0::source_codes;
 use super::{Format, PART, Part, Scale, half_at, pack_halves};
 use crate::TILE_ROWS;
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
-#[expect(non_camel_case_types, reason = "the name of the format")]
 pub struct Q5_0;
 
 impl Q5_0 {
@@ -24,11 +23,11 @@ impl Format for Q5_0 {
     const PACKED_BYTES: usize = Self::SCALES + 2 * TILE_ROWS;
 
     fn pack(rows: [&[u8]; TILE_ROWS], packed: &mut [u8]) {
-        pack_low(&mut packed[..Self::HIGH], |row, k| {
-            source_code(&rows[row][6..], k)
+        pack_low(&mut packed[..Self::HIGH], |row, group| {
+            source_codes(&rows[row][6..], group)
         });
-        pack_high(&mut packed[Self::HIGH..Self::SCALES], 1, |row, k| {
-            rows[row][2 + k / 8] >> (k % 8) & 1
+        pack_high(&mut packed[Self::HIGH..Self::SCALES], 1, |row, group| {
+            fifth_bits(rows[row], group)
         });
         pack_halves(rows, 0, &mut packed[Self::SCALES..]);
     }
@@ -44,4 +43,11 @@ impl Format for Q5_0 {
             min: None,
         }
     }
+}
+
+/// The fifth bits of a group, one to a byte; a file's block has bit `k` in bit `k` of a word.
+fn fifth_bits(block: &[u8], group: usize) -> u32 {
+    let bits = word(block, 2) >> (4 * group) & 15;
+    // Four copies, 7 bits apart: bit i of one of them lands on bit 8 * i.
+    (bits * 0x0020_4081) & 0x0101_0101
 }

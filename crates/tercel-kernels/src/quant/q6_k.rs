@@ -1,7 +1,7 @@
 //! Q6_K: 256 codes of 6 bits, a signed 8-bit scale for each 16, a half-float `d` per block;
 //! `w = (d * s) * (q - 32)`.
 
-use super::nibbles::{NIBBLE_PLANE, high, low, pack_high, pack_low};
+use super::nibbles::{NIBBLE_PLANE, high, low, pack_high, pack_low, word};
 use super::{Format, PART, Part, Scale, half_at, pack_halves};
 use crate::TILE_ROWS;
 
@@ -37,11 +37,11 @@ impl Format for Q6_K {
         pack_halves(rows, SOURCE_D, head);
         for (part, out) in parts.chunks_exact_mut(Self::PART_BYTES).enumerate() {
             let first = part * PART;
-            pack_low(&mut out[..Self::HIGH], |row, k| {
-                source_low(rows[row], first + k)
+            pack_low(&mut out[..Self::HIGH], |row, group| {
+                source_low(rows[row], first + 4 * group)
             });
-            pack_high(&mut out[Self::HIGH..Self::SCALES], 2, |row, k| {
-                source_high(rows[row], first + k)
+            pack_high(&mut out[Self::HIGH..Self::SCALES], 2, |row, group| {
+                source_high(rows[row], first + 4 * group)
             });
             for (row, source) in rows.iter().enumerate() {
                 out[Self::SCALES + row] = source[SOURCE_SCALES + 2 * part];
@@ -66,14 +66,14 @@ impl Format for Q6_K {
     }
 }
 
-/// Low four bits of element `i`: each 128 elements hold their first 64 in low halves.
-fn source_low(block: &[u8], i: usize) -> u8 {
+/// Low bits of the group at element `i`: each 128 elements hold their first 64 in low halves.
+fn source_low(block: &[u8], i: usize) -> u32 {
     let (half, j) = (i / 128, i % 128);
-    block[half * 64 + j % 64] >> (4 * (j / 64)) & 15
+    word(block, half * 64 + j % 64) >> (4 * (j / 64))
 }
 
-/// High two bits of element `i`: each 128 elements lie in 32 bytes, 32 elements a bit pair.
-fn source_high(block: &[u8], i: usize) -> u8 {
+/// High bits of the group at element `i`: each 128 elements lie in 32 bytes, 32 to a bit pair.
+fn source_high(block: &[u8], i: usize) -> u32 {
     let (half, j) = (i / 128, i % 128);
-    block[SOURCE_HIGH + half * 32 + j % 32] >> (2 * (j / 32)) & 3
+    word(block, SOURCE_HIGH + half * 32 + j % 32) >> (2 * (j / 32))
 }

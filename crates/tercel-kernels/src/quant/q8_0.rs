@@ -6,7 +6,6 @@ use crate::TILE_ROWS;
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
-#[expect(non_camel_case_types, reason = "the name of the format")]
 pub struct Q8_0;
 
 impl Q8_0 {

@@ -1,11 +1,11 @@
 //! Sixteen tokens (scores) or sixteen elements (sums) of up to four heads at a time: a page is
-//! converted from half floats once for all query heads that share it.
+//! converted to single floats once for all query heads that share it.
 
 use std::arch::x86_64::*;
 use std::ops::Range;
 
 use super::super::avx2_math::{exp, max, sum};
-use super::{PAGE, Span};
+use super::{Element, PAGE, Span};
 
 /// Query heads computed side by side.
 const MAX_HEADS: usize = 4;
@@ -13,8 +13,8 @@ const MAX_HEADS: usize = 4;
 /// # Safety
 /// Needs the named processor features; the head dimension must be a multiple of 8.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn attend(
-    span: &Span<'_>,
+pub(super) unsafe fn attend<E: Element>(
+    span: &Span<'_, E>,
     sums: &mut [f32],
     maximums: &mut [f32],
     totals: &mut [f32],
@@ -49,17 +49,17 @@ pub(super) unsafe fn attend(
     }
 }
 
-struct Page<'a> {
+struct Page<'a, E> {
     /// `(dim, PAGE)`
-    keys: &'a [u16],
+    keys: &'a [E],
     /// `(PAGE, dim)`
-    values: &'a [u16],
+    values: &'a [E],
     seen: Range<usize>,
     dim: usize,
     scale: f32,
 }
 
-impl Page<'_> {
+impl<E: Element> Page<'_, E> {
     /// Adds the page to the running softmax of `H` heads.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
@@ -103,8 +103,8 @@ impl Page<'_> {
                 // SAFETY: `keys` has `dim` rows of PAGE, `q` has H rows of `dim`.
                 unsafe {
                     let key = [
-                        halves(self.keys, d * PAGE + start),
-                        halves(self.keys, d * PAGE + start + 8),
+                        load(self.keys, d * PAGE + start),
+                        load(self.keys, d * PAGE + start + 8),
                     ];
                     for (head, dots) in dots.iter_mut().enumerate() {
                         let q = _mm256_set1_ps(*q.get_unchecked(head * self.dim + d));
@@ -148,7 +148,7 @@ impl Page<'_> {
             });
             for token in self.seen.clone() {
                 let value: [__m256; W] =
-                    std::array::from_fn(|i| halves(self.values, token * self.dim + d + 8 * i));
+                    std::array::from_fn(|i| load(self.values, token * self.dim + d + 8 * i));
                 for (totals, weights) in totals.iter_mut().zip(weights) {
                     let weight = _mm256_set1_ps(*weights.get_unchecked(token));
                     for (total, value) in totals.iter_mut().zip(value) {
@@ -199,14 +199,14 @@ fn softmax(
     keep
 }
 
-/// Eight half floats at `at`.
+/// Eight numbers at `at`.
 ///
 /// # Safety
 /// Needs the features; `at + 8` must be inside.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn halves(bits: &[u16], at: usize) -> __m256 {
-    debug_assert!(at + 8 <= bits.len());
+unsafe fn load<E: Element>(numbers: &[E], at: usize) -> __m256 {
+    debug_assert!(at + 8 <= numbers.len());
     // SAFETY: by the contract of this function.
-    _mm256_cvtph_ps(unsafe { _mm_loadu_si128(bits.as_ptr().add(at).cast()) })
+    unsafe { E::load(numbers.as_ptr().add(at)) }
 }

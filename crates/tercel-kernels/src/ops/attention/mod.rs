@@ -1,4 +1,4 @@
-//! Causal attention over a paged key-value cache of half floats, with grouped heads and an
+//! Causal attention over a paged key-value cache of half or single floats, with grouped heads and an
 //! optional sliding window.
 //!
 //! # Layout
@@ -14,13 +14,14 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+mod element;
 mod scalar;
 #[cfg(test)]
 mod tests;
 
 use std::ops::Range;
 
-use half::f16;
+pub use element::Element;
 
 use super::SharedMut;
 use crate::dispatch::{Kind, dispatch};
@@ -51,11 +52,11 @@ pub struct Shape {
 
 /// The cache of one layer: see the module for the layout.
 #[derive(Clone, Copy, Debug)]
-pub struct Cache<'a> {
-    /// Transposed keys, bits of half floats.
-    pub keys: &'a [u16],
-    /// Values, bits of half floats.
-    pub values: &'a [u16],
+pub struct Cache<'a, E> {
+    /// Transposed keys.
+    pub keys: &'a [E],
+    /// Values.
+    pub values: &'a [E],
 }
 
 /// Where a query stands.
@@ -104,13 +105,13 @@ pub fn scratch_len(shape: &Shape, context: usize, threads: usize) -> usize {
 ///
 /// # Panics
 /// When a place has no page or a length does not fit.
-pub fn store<'p>(
+pub fn store<'p, E: Element>(
     shape: &Shape,
     k: &[f32],
     v: &[f32],
     place: impl Fn(usize) -> Place<'p>,
-    keys: &mut [u16],
-    values: &mut [u16],
+    keys: &mut [E],
+    values: &mut [E],
 ) {
     let dim = shape.head_dim;
     let token_len = shape.n_kv_heads * dim;
@@ -127,11 +128,11 @@ pub fn store<'p>(
             let source = head * dim..(head + 1) * dim;
             let keys = &mut keys[at..at + dim * PAGE];
             for (column, x) in keys.chunks_exact_mut(PAGE).zip(&k[source.clone()]) {
-                column[slot] = f16::from_f32(*x).to_bits();
+                column[slot] = E::from_f32(*x);
             }
             let values = &mut values[at + slot * dim..at + (slot + 1) * dim];
             for (out, x) in values.iter_mut().zip(&v[source]) {
-                *out = f16::from_f32(*x).to_bits();
+                *out = E::from_f32(*x);
             }
         }
     }
@@ -146,12 +147,12 @@ pub fn store<'p>(
     clippy::too_many_arguments,
     reason = "an operation names all it touches"
 )]
-pub fn attention<'p>(
+pub fn attention<'p, E: Element>(
     pool: &mut Pool,
     isa: Isa,
     shape: &Shape,
     q: &[f32],
-    cache: Cache<'_>,
+    cache: Cache<'_, E>,
     place: impl Fn(usize) -> Place<'p> + Sync,
     scratch: &mut [f32],
     out: &mut [f32],
@@ -253,19 +254,19 @@ fn splits(visible: Range<usize>) -> impl Iterator<Item = Range<usize>> {
 }
 
 /// What a kernel computes: one split of one key head for the query heads that share it.
-struct Span<'a> {
+struct Span<'a, E> {
     shape: &'a Shape,
     /// `(group, head_dim)`
     q: &'a [f32],
-    cache: Cache<'a>,
+    cache: Cache<'a, E>,
     pages: &'a [u32],
     kv_head: usize,
     positions: Range<usize>,
 }
 
-impl Span<'_> {
+impl<E> Span<'_, E> {
     /// The pages of the span: keys, values, and which of their tokens are visible.
-    fn pages(&self) -> impl Iterator<Item = (&[u16], &[u16], Range<usize>)> {
+    fn pages(&self) -> impl Iterator<Item = (&[E], &[E], Range<usize>)> {
         let Range { start, end } = self.positions;
         (start / PAGE..end.div_ceil(PAGE)).map(move |page| {
             let len = self.shape.head_dim * PAGE;
@@ -285,11 +286,11 @@ impl Span<'_> {
     clippy::too_many_arguments,
     reason = "spelled once, for both divisions of work"
 )]
-fn attend(
+fn attend<E: Element>(
     isa: Isa,
     shape: &Shape,
     q: &[f32],
-    cache: Cache<'_>,
+    cache: Cache<'_, E>,
     pages: &[u32],
     kv_head: usize,
     positions: Range<usize>,

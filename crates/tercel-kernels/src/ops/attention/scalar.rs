@@ -1,12 +1,14 @@
 //! The reference: online softmax over the pages of a span.
 
-use half::f16;
+use super::{Element, PAGE, Span};
 
-use super::{PAGE, Span};
-
-pub(super) fn attend(span: &Span<'_>, sums: &mut [f32], maximums: &mut [f32], totals: &mut [f32]) {
+pub(super) fn attend<E: Element>(
+    span: &Span<'_, E>,
+    sums: &mut [f32],
+    maximums: &mut [f32],
+    totals: &mut [f32],
+) {
     let dim = span.shape.head_dim;
-    let float = |bits: u16| f16::from_bits(bits).to_f32();
     for (keys, values, seen) in span.pages() {
         let heads = span.q.chunks_exact(dim).zip(sums.chunks_exact_mut(dim));
         for (head, (q, sums)) in heads.enumerate() {
@@ -15,7 +17,7 @@ pub(super) fn attend(span: &Span<'_>, sums: &mut [f32], maximums: &mut [f32], to
                 let products = q
                     .iter()
                     .enumerate()
-                    .map(|(d, q)| q * float(keys[d * PAGE + token]));
+                    .map(|(d, q)| q * keys[d * PAGE + token].to_f32());
                 scores[token] = products.sum::<f32>() * span.shape.scale;
             }
             let maximum = scores
@@ -28,7 +30,7 @@ pub(super) fn attend(span: &Span<'_>, sums: &mut [f32], maximums: &mut [f32], to
             for (d, sum) in sums.iter_mut().enumerate() {
                 let new = seen
                     .clone()
-                    .map(|token| weights[token] * float(values[token * dim + d]));
+                    .map(|token| weights[token] * values[token * dim + d].to_f32());
                 *sum = *sum * keep + new.sum::<f32>();
             }
         }

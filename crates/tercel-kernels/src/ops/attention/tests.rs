@@ -4,27 +4,30 @@ use super::super::random;
 use super::*;
 
 /// A sequence whose pages lie scattered in the pool.
-struct Sequence {
+struct Sequence<E> {
     shape: Shape,
     pages: Vec<u32>,
-    keys: Vec<u16>,
-    values: Vec<u16>,
-    /// `(len, n_kv_heads, head_dim)`, rounded to half floats.
+    keys: Vec<E>,
+    values: Vec<E>,
+    /// `(len, n_kv_heads, head_dim)`, rounded as the cache rounds.
     k: Vec<f32>,
     v: Vec<f32>,
 }
 
-fn sequence(shape: Shape, len: usize) -> Sequence {
+fn sequence<E: Element>(shape: Shape, len: usize) -> Sequence<E> {
     let n_pages = len.div_ceil(PAGE);
     let pages: Vec<u32> = (0..n_pages as u32)
         .map(|i| (i * 7 + 3) % (n_pages as u32 * 7 + 5))
         .collect();
     let pool = (n_pages * 7 + 10) * shape.page_len();
     // What no token was written to must not matter, not even a NaN.
-    let (mut keys, mut values) = (vec![0x7e00; pool], vec![0x7e00; pool]);
+    let (mut keys, mut values) = (
+        vec![E::from_f32(f32::NAN); pool],
+        vec![E::from_f32(f32::NAN); pool],
+    );
     let round = |x: Vec<f32>| {
         x.into_iter()
-            .map(|x| f16::from_f32(x).to_f32())
+            .map(|x| E::from_f32(x).to_f32())
             .collect::<Vec<_>>()
     };
     let k = round(random(5, len * shape.n_kv_heads * shape.head_dim));
@@ -50,7 +53,7 @@ fn sequence(shape: Shape, len: usize) -> Sequence {
     }
 }
 
-impl Sequence {
+impl<E: Element> Sequence<E> {
     /// Attends from queries at the given positions, all in one call.
     fn attend(&self, isa: Isa, threads: usize, positions: &[usize], q: &[f32]) -> Vec<f32> {
         let mut out = vec![0.0; q.len()];
@@ -133,8 +136,13 @@ fn shapes() -> Vec<Shape> {
 
 #[test]
 fn every_isa_is_near_the_definition() {
+    near_the_definition::<u16>();
+    near_the_definition::<f32>();
+}
+
+fn near_the_definition<E: Element>() {
     for shape in shapes() {
-        let sequence = sequence(shape, 1100);
+        let sequence = sequence::<E>(shape, 1100);
         for position in [0, 1, 15, 31, 32, 47, 511, 512, 700, 1099] {
             let q: Vec<f32> = random(9, shape.n_heads * shape.head_dim)
                 .iter()
@@ -159,7 +167,7 @@ fn every_isa_is_near_the_definition() {
 #[test]
 fn queries_get_the_same_bits_alone_in_a_batch_and_on_any_number_of_threads() {
     for shape in shapes() {
-        let sequence = sequence(shape, 1100);
+        let sequence = sequence::<u16>(shape, 1100);
         let positions: Vec<usize> = (0..1100).step_by(61).collect();
         let len = shape.n_heads * shape.head_dim;
         let q = random(13, positions.len() * len);

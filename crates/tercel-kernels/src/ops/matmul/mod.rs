@@ -44,51 +44,49 @@ struct Input<'a> {
     quantized: &'a Activations,
 }
 
-/// Multiplies `x`, `(n, cols)`, by each of `products`, all with `cols` inputs.
+/// Multiplies `x`, rows of `cols` numbers, by each of `products`.
 ///
 /// `scratch` holds the quantized activations and needs room for `x`.
 ///
 /// # Panics
-/// When lengths do not fit the shapes.
-pub fn matmul(
+/// When lengths do not fit the shapes, or there are more than [`MAX_PRODUCTS`].
+pub fn matmul<'a>(
     pool: &mut Pool,
     isa: Isa,
     x: &[f32],
+    cols: usize,
     scratch: &mut Activations,
-    products: &mut [Product<'_>],
+    products: impl IntoIterator<Item = Product<'a>>,
 ) {
-    let Some(cols) = products.first().map(|product| product.weights.cols()) else {
-        return;
-    };
     let n = x.len() / cols;
-    for Product { weights, out, .. } in products.iter() {
+    let mut shared = [const { None }; MAX_PRODUCTS];
+    let mut slots = shared.iter_mut();
+    let mut quantize = false;
+    for Product {
+        weights,
+        out,
+        accumulate,
+    } in products
+    {
         assert!(
             weights.cols() == cols && out.len() == n * weights.rows(),
             "shapes of a product"
         );
+        quantize |= weights.is_quantized();
+        let slot = slots.next().expect("at most MAX_PRODUCTS share an input");
+        *slot = Some(SharedProduct {
+            weights,
+            out: SharedMut::new(out),
+            accumulate,
+        });
     }
-    if products
-        .iter()
-        .any(|product| product.weights.is_quantized())
-    {
+    if quantize {
         scratch.quantize(pool, isa, x, cols);
     }
     let input = Input {
         x,
         quantized: scratch,
     };
-    assert!(
-        products.len() <= MAX_PRODUCTS,
-        "at most {MAX_PRODUCTS} products share an input"
-    );
-    let mut shared = [const { None }; MAX_PRODUCTS];
-    for (slot, product) in shared.iter_mut().zip(products) {
-        *slot = Some(SharedProduct {
-            weights: product.weights,
-            out: SharedMut::new(product.out),
-            accumulate: product.accumulate,
-        });
-    }
     let shared = shared.each_ref().map(Option::as_ref);
     let tiles = shared
         .iter()

@@ -38,12 +38,12 @@ fn product(isa: Isa, threads: usize, weights: &PackedMatrix, x: &[f32]) -> Vec<f
     let mut out = vec![0.0; n * weights.rows()];
     let mut scratch = Activations::with_capacity(x.len()).unwrap();
     let mut pool = Pool::new(threads).unwrap();
-    let products = &mut [Product {
+    let product = Product {
         weights,
         out: &mut out,
         accumulate: false,
-    }];
-    matmul(&mut pool, isa, x, &mut scratch, products);
+    };
+    matmul(&mut pool, isa, x, weights.cols(), &mut scratch, [product]);
     out
 }
 
@@ -178,7 +178,7 @@ fn several_products_share_an_input_and_can_accumulate() {
         let (alone_a, alone_b) = (product(isa, 1, &a, &x), product(isa, 1, &b, &x));
         let (mut out_a, mut out_b) = (vec![1.0; 3 * 24], vec![7.0; 3 * 5]);
         let mut scratch = Activations::with_capacity(x.len()).unwrap();
-        let products = &mut [
+        let products = [
             Product {
                 weights: &a,
                 out: &mut out_a,
@@ -190,7 +190,7 @@ fn several_products_share_an_input_and_can_accumulate() {
                 accumulate: false,
             },
         ];
-        matmul(&mut pool, isa, &x, &mut scratch, products);
+        matmul(&mut pool, isa, &x, cols, &mut scratch, products);
         assert_eq!(out_b, alone_b);
         assert!(out_a.iter().zip(&alone_a).all(|(sum, x)| *sum == 1.0 + x));
     }

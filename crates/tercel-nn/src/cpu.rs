@@ -1,0 +1,398 @@
+//! The CPU backend: packed weights, the KV cache, a stack of buffers, and the kernels.
+
+use std::ops::ControlFlow;
+
+use tercel_kernels::ops::attention::{self, Cache, Element, Place, Shape};
+use tercel_kernels::ops::gated::{Activation, gated};
+use tercel_kernels::ops::matmul::{MAX_PRODUCTS, Product, matmul};
+use tercel_kernels::ops::quantize::Activations;
+use tercel_kernels::ops::rms_norm::{rms_norm, rms_norm_in_place};
+use tercel_kernels::ops::{elementwise, rope};
+use tercel_kernels::{AlignedVec, AllocError, Isa, PackedMatrix, Pool};
+
+use crate::NnError;
+use crate::backend::{Act, AttentionId, Backend, Mark, Matrix, Rope, RopeId, Vector};
+use crate::kv::{KvCache, LayerKv, Pages, Pair, SequenceId};
+use crate::loader::{Plan, pack_error};
+use crate::planner::Workspace;
+use crate::runner::{Chunk, Options};
+
+pub(crate) struct Cpu {
+    pool: Pool,
+    isa: Isa,
+    weights: Weights,
+    pub(crate) kv: KvCache,
+    /// The stack of activations; a slot lends its buffer to the operation that writes it.
+    slots: Vec<AlignedVec<f32>>,
+    top: usize,
+    quantized: Activations,
+    attention_scratch: AlignedVec<f32>,
+    /// `(tokens, dims)` of each rotary embedding, for the tokens of the pass.
+    rope_tables: Vec<AlignedVec<f32>>,
+    pass: Pass,
+}
+
+struct Weights {
+    matrices: Vec<PackedMatrix>,
+    vectors: Vec<Vec<f32>>,
+    ropes: Vec<Rope>,
+}
+
+/// The tokens of a forward pass.
+#[derive(Default)]
+struct Pass {
+    tokens: Vec<u32>,
+    /// Sequence and position of each token.
+    places: Vec<(SequenceId, usize)>,
+    /// Indices of the tokens whose logits are wanted.
+    outputs: Vec<usize>,
+}
+
+/// Sizes of everything but the weights, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sizes {
+    pub(crate) kv: usize,
+    pub(crate) workspace: usize,
+}
+
+impl Sizes {
+    pub(crate) fn of(plan: &Plan<'_, '_>, workspace: &Workspace, options: &Options) -> Self {
+        let tables: usize = plan
+            .ropes
+            .iter()
+            .map(|rope| 2 * rope.frequencies.len())
+            .sum();
+        let floats = workspace.slots.iter().sum::<usize>()
+            + tables * options.max_batch_tokens
+            + attention_scratch(plan, options);
+        Self {
+            kv: KvCache::bytes(&plan.attentions, options),
+            workspace: floats * size_of::<f32>() + Activations::bytes_for(workspace.largest_input),
+        }
+    }
+}
+
+fn attention_scratch(plan: &Plan<'_, '_>, options: &Options) -> usize {
+    let len = |shape| attention::scratch_len(shape, options.max_context, options.threads);
+    plan.attentions.iter().map(len).max().unwrap_or(0)
+}
+
+impl Cpu {
+    /// Packs the planned weights and allocates everything a pass needs.
+    pub(crate) fn new(
+        plan: Plan<'_, '_>,
+        workspace: &Workspace,
+        options: &Options,
+        isa: Isa,
+        progress: &mut dyn FnMut(f32) -> ControlFlow<()>,
+    ) -> Result<Self, NnError> {
+        let short = |what| {
+            move |error: AllocError| NnError::OutOfMemory {
+                bytes: error.bytes,
+                what,
+            }
+        };
+        let mut pool = Pool::new(options.threads).map_err(|error| NnError::Threads {
+            message: error.to_string(),
+        })?;
+        let kv = KvCache::new(&plan.attentions, options).map_err(short("the KV cache"))?;
+        let buffers = |sizes: &mut dyn Iterator<Item = usize>| {
+            sizes.map(AlignedVec::zeroed).collect::<Result<Vec<_>, _>>()
+        };
+        let tables = plan
+            .ropes
+            .iter()
+            .map(|r| 2 * r.frequencies.len() * options.max_batch_tokens);
+        let rope_tables = buffers(&mut tables.into_iter()).map_err(short("the workspace"))?;
+        let slots =
+            buffers(&mut workspace.slots.iter().copied()).map_err(short("the workspace"))?;
+        let quantized =
+            Activations::with_capacity(workspace.largest_input).map_err(short("the workspace"))?;
+        let attention_scratch = AlignedVec::zeroed(attention_scratch(&plan, options))
+            .map_err(short("the workspace"))?;
+
+        let total: usize = plan.matrices.iter().map(|matrix| matrix.bytes).sum();
+        let mut done = 0;
+        let mut matrices = Vec::with_capacity(plan.matrices.len());
+        for planned in &plan.matrices {
+            let tensor = planned.tensor;
+            let packed = PackedMatrix::pack(
+                &mut pool,
+                tensor.dtype,
+                planned.rows,
+                planned.cols,
+                tensor.data,
+            );
+            matrices.push(packed.map_err(|error| pack_error(tensor, error))?);
+            done += planned.bytes;
+            if progress(done as f32 / total.max(1) as f32).is_break() {
+                return Err(NnError::Cancelled);
+            }
+        }
+        let weights = Weights {
+            matrices,
+            vectors: plan.vectors,
+            ropes: plan.ropes,
+        };
+        Ok(Self {
+            pool,
+            isa,
+            weights,
+            kv,
+            slots,
+            top: 0,
+            quantized,
+            attention_scratch,
+            rope_tables,
+            pass: Pass::default(),
+        })
+    }
+
+    /// Starts a pass for tokens that the KV cache has room for; what the last one left on the
+    /// stack is gone.
+    pub(crate) fn begin(&mut self, chunks: &[Chunk<'_>]) {
+        let pass = &mut self.pass;
+        pass.tokens.clear();
+        pass.places.clear();
+        pass.outputs.clear();
+        for &Chunk {
+            sequence,
+            tokens,
+            wanted,
+        } in chunks
+        {
+            let first = pass.tokens.len();
+            pass.tokens.extend_from_slice(tokens);
+            let end = self.kv.len(sequence);
+            let positions = end - tokens.len()..end;
+            pass.places
+                .extend(positions.map(|position| (sequence, position)));
+            pass.outputs
+                .extend(first + tokens.len() - wanted.of(tokens.len())..pass.tokens.len());
+        }
+        for (rope, table) in self.weights.ropes.iter().zip(&mut self.rope_tables) {
+            let dims = 2 * rope.frequencies.len();
+            for ((_, position), row) in pass.places.iter().zip(table.chunks_exact_mut(dims)) {
+                rope::angles(*position, &rope.frequencies, row);
+            }
+        }
+        self.top = 0;
+    }
+
+    /// The numbers of a tensor of the current pass.
+    pub(crate) fn read(&self, x: Act) -> &[f32] {
+        &self.slots[x.slot][..x.rows * x.cols]
+    }
+
+    pub(crate) fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    pub(crate) fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    fn push(&mut self, rows: usize, cols: usize) -> Act {
+        let act = Act {
+            slot: self.top,
+            rows,
+            cols,
+        };
+        self.top += 1;
+        act
+    }
+
+    /// Calls `compute` with the numbers of `target` to write, while everything else of `self` can
+    /// be read. No operation reads the slot it writes.
+    fn write(&mut self, target: Act, compute: impl FnOnce(&mut Self, &mut [f32])) {
+        let mut buffer = std::mem::take(&mut self.slots[target.slot]);
+        compute(self, &mut buffer[..target.rows * target.cols]);
+        self.slots[target.slot] = buffer;
+    }
+}
+
+/// The attention of one layer, for any type of cache.
+struct Attend<'a> {
+    pool: &'a mut Pool,
+    isa: Isa,
+    shape: &'a Shape,
+    scratch: &'a mut [f32],
+}
+
+impl Attend<'_> {
+    fn run<'p, E: Element>(
+        self,
+        q: &[f32],
+        k: &[f32],
+        v: &[f32],
+        pages: &mut Pair<E>,
+        place: impl Fn(usize) -> Place<'p> + Sync,
+        out: &mut [f32],
+    ) {
+        let Self {
+            pool,
+            isa,
+            shape,
+            scratch,
+        } = self;
+        attention::store(shape, k, v, &place, &mut pages.keys, &mut pages.values);
+        let cache = Cache {
+            keys: &pages.keys,
+            values: &pages.values,
+        };
+        attention::attention(pool, isa, shape, q, cache, place, scratch, out);
+    }
+}
+
+impl Backend for Cpu {
+    fn embed(&mut self, table: Matrix) -> Act {
+        let cols = self.weights.matrices[table.0].cols();
+        let out = self.push(self.pass.tokens.len(), cols);
+        self.write(out, |this, out| {
+            let table = &this.weights.matrices[table.0];
+            for (token, row) in this.pass.tokens.iter().zip(out.chunks_exact_mut(cols)) {
+                table.row(*token as usize, row);
+            }
+        });
+        out
+    }
+
+    fn matmul(&mut self, x: Act, weights: &[Matrix], out: &mut [Act]) {
+        for (out, weights) in out.iter_mut().zip(weights) {
+            *out = self.push(x.rows, self.weights.matrices[weights.0].rows());
+        }
+        let mut buffers: [AlignedVec<f32>; MAX_PRODUCTS] = Default::default();
+        for (buffer, out) in buffers.iter_mut().zip(out.iter()) {
+            *buffer = std::mem::take(&mut self.slots[out.slot]);
+        }
+        let pairs = buffers.iter_mut().zip(out.iter()).zip(weights);
+        let products = pairs.map(|((buffer, out), weights)| Product {
+            weights: &self.weights.matrices[weights.0],
+            out: &mut buffer[..out.rows * out.cols],
+            accumulate: false,
+        });
+        let input = &self.slots[x.slot][..x.rows * x.cols];
+        matmul(
+            &mut self.pool,
+            self.isa,
+            input,
+            x.cols,
+            &mut self.quantized,
+            products,
+        );
+        for (buffer, out) in buffers.into_iter().zip(out.iter()) {
+            self.slots[out.slot] = buffer;
+        }
+    }
+
+    fn matmul_add(&mut self, sum: Act, x: Act, weights: Matrix) {
+        self.write(sum, |this, out| {
+            let input = &this.slots[x.slot][..x.rows * x.cols];
+            let weights = &this.weights.matrices[weights.0];
+            let product = Product {
+                weights,
+                out,
+                accumulate: true,
+            };
+            matmul(
+                &mut this.pool,
+                this.isa,
+                input,
+                x.cols,
+                &mut this.quantized,
+                [product],
+            );
+        });
+    }
+
+    fn rms_norm(&mut self, x: Act, weight: Vector, eps: f32) -> Act {
+        let out = self.push(x.rows, x.cols);
+        self.write(out, |this, out| {
+            let x = &this.slots[x.slot][..x.rows * x.cols];
+            rms_norm(
+                &mut this.pool,
+                this.isa,
+                x,
+                &this.weights.vectors[weight.0],
+                eps,
+                out,
+            );
+        });
+        out
+    }
+
+    fn norm_heads(&mut self, x: Act, weight: Vector, eps: f32) {
+        self.write(x, |this, x| {
+            let weight = &this.weights.vectors[weight.0];
+            rms_norm_in_place(&mut this.pool, this.isa, x, weight, eps);
+        });
+    }
+
+    fn rope(&mut self, x: Act, rope: RopeId) {
+        let (rows, cols) = (x.rows, x.cols);
+        self.write(x, |this, x| {
+            let Rope {
+                head_dim,
+                pairing,
+                frequencies,
+            } = &this.weights.ropes[rope.0];
+            let table = &this.rope_tables[rope.0][..rows * 2 * frequencies.len()];
+            rope::rope(x, cols / head_dim, *head_dim, *pairing, table);
+        });
+    }
+
+    fn attention(&mut self, layer: AttentionId, q: Act, k: Act, v: Act) -> Act {
+        let out = self.push(q.rows, q.cols);
+        self.write(out, |this, out| {
+            let [q, k, v] = [q, k, v].map(|x| &this.slots[x.slot][..x.rows * x.cols]);
+            let (LayerKv { shape, pages }, place) = this.kv.layer(layer.0, &this.pass.places);
+            let attend = Attend {
+                pool: &mut this.pool,
+                isa: this.isa,
+                shape,
+                scratch: &mut this.attention_scratch,
+            };
+            match pages {
+                Pages::F16(pages) => attend.run(q, k, v, pages, place, out),
+                Pages::F32(pages) => attend.run(q, k, v, pages, place, out),
+            }
+        });
+        out
+    }
+
+    fn gated(&mut self, activation: Activation, gate: Act, up: Act) {
+        self.write(gate, |this, gate| {
+            let up = &this.slots[up.slot][..up.rows * up.cols];
+            gated(&mut this.pool, this.isa, activation, gate, up);
+        });
+    }
+
+    fn add(&mut self, x: Act, y: Act) {
+        self.write(x, |this, x| {
+            elementwise::add(x, &this.slots[y.slot][..y.rows * y.cols]);
+        });
+    }
+
+    fn scale(&mut self, x: Act, factor: f32) {
+        self.write(x, |_, x| elementwise::scale(x, factor));
+    }
+
+    fn outputs(&mut self, x: Act) -> Act {
+        let out = self.push(self.pass.outputs.len(), x.cols);
+        self.write(out, |this, out| {
+            let rows = out.chunks_exact_mut(x.cols);
+            for (row, token) in rows.zip(&this.pass.outputs) {
+                row.copy_from_slice(&this.slots[x.slot][token * x.cols..(token + 1) * x.cols]);
+            }
+        });
+        out
+    }
+
+    fn mark(&mut self) -> Mark {
+        Mark(self.top)
+    }
+
+    fn release(&mut self, mark: Mark) {
+        self.top = mark.0;
+    }
+}

@@ -1,0 +1,259 @@
+//! Every architecture against Hugging Face transformers, and against itself.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
+mod common;
+
+use std::ops::ControlFlow;
+
+use common::Checkpoint;
+use tercel_formats::gguf::Gguf;
+use tercel_kernels::Isa;
+use tercel_nn::{Chunk, KvType, NnError, Options, Runner, SequenceId, Wanted};
+
+const CHECKPOINTS: [&str; 3] = ["gemma3", "llama", "llama-rope3"];
+/// Largest error of a logit against the reference in double precision, with a cache of single
+/// floats; half floats alone cost up to 1e-2 on these random weights.
+const MAX_ERROR: f32 = 2e-3;
+const MAX_ERROR_F16: f32 = 1e-2;
+
+fn runner(checkpoint: &Checkpoint, options: &Options) -> Runner {
+    let gguf = Gguf::parse(&checkpoint.gguf).unwrap();
+    Runner::load(&gguf, options, &mut |_| ControlFlow::Continue(())).unwrap()
+}
+
+fn options(isa: Isa, threads: usize) -> Options {
+    Options {
+        max_context: 256,
+        max_sequences: 3,
+        max_batch_tokens: 300,
+        max_outputs: 300,
+        kv_type: KvType::F16,
+        threads,
+        isa: Some(isa),
+    }
+}
+
+/// Logits after every token, the tokens given in chunks of `step`.
+fn logits(runner: &mut Runner, tokens: &[u32], step: usize) -> Vec<f32> {
+    let sequence = runner.add_sequence().unwrap();
+    let mut all = Vec::new();
+    for tokens in tokens.chunks(step) {
+        let logits = runner
+            .forward(&[Chunk {
+                sequence,
+                tokens,
+                wanted: Wanted::All,
+            }])
+            .unwrap();
+        (0..logits.rows()).for_each(|row| all.extend_from_slice(logits.row(row)));
+    }
+    runner.remove_sequence(sequence);
+    all
+}
+
+fn largest(logits: &[f32]) -> u32 {
+    let best = logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
+    best.map_or(0, |(id, _)| id as u32)
+}
+
+fn greedy(runner: &mut Runner, prompt: &[u32], n: usize) -> Vec<u32> {
+    let sequence = runner.add_sequence().unwrap();
+    let mut ids = Vec::new();
+    let mut tokens = prompt.to_vec();
+    while ids.len() < n {
+        let chunk = Chunk {
+            sequence,
+            tokens: &tokens,
+            wanted: Wanted::Last,
+        };
+        let id = largest(runner.forward(&[chunk]).unwrap().row(0));
+        ids.push(id);
+        tokens = vec![id];
+    }
+    runner.remove_sequence(sequence);
+    ids
+}
+
+#[test]
+fn logits_and_greedy_ids_are_those_of_transformers() {
+    for name in CHECKPOINTS {
+        let checkpoint = Checkpoint::load(name);
+        for isa in Isa::available() {
+            for (kv_type, bound) in [(KvType::F32, MAX_ERROR), (KvType::F16, MAX_ERROR_F16)] {
+                let options = Options {
+                    kv_type,
+                    ..options(isa, 2)
+                };
+                let mut runner = runner(&checkpoint, &options);
+                let got = logits(&mut runner, &checkpoint.input_ids, 300);
+                assert_eq!(got.len(), checkpoint.logits.len());
+                let errors = got
+                    .iter()
+                    .zip(&checkpoint.logits)
+                    .map(|(a, b)| (a - b).abs());
+                let error = errors.fold(0.0, f32::max);
+                println!(
+                    "{name} {} {kv_type:?}: largest error {error:.2e}",
+                    isa.name()
+                );
+                assert!(error < bound, "{name} {} {kv_type:?}: {error}", isa.name());
+                if kv_type == KvType::F32 {
+                    let n = checkpoint.greedy_ids.len();
+                    let ids = greedy(&mut runner, &checkpoint.input_ids, n);
+                    assert_eq!(ids, checkpoint.greedy_ids, "{name} {}", isa.name());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn chunks_threads_and_company_do_not_change_a_bit() {
+    for name in CHECKPOINTS {
+        let checkpoint = Checkpoint::load(name);
+        let ids = &checkpoint.input_ids;
+        for isa in Isa::available() {
+            let mut one = runner(&checkpoint, &options(isa, 1));
+            let want = logits(&mut one, ids, 300);
+            for threads in [1, 2, 3] {
+                let mut runner = runner(&checkpoint, &options(isa, threads));
+                for step in [1, 7, 32, 64] {
+                    let same = logits(&mut runner, ids, step) == want;
+                    assert!(same, "{name} {} threads {threads} step {step}", isa.name());
+                }
+                assert!(in_company(&mut runner, ids) == want, "{name} in company");
+            }
+        }
+    }
+}
+
+/// Logits after every token while two other sequences share each pass.
+fn in_company(runner: &mut Runner, ids: &[u32]) -> Vec<f32> {
+    let [a, b, c]: [SequenceId; 3] = std::array::from_fn(|_| runner.add_sequence().unwrap());
+    let mut all = Vec::new();
+    for (i, tokens) in ids.chunks(24).enumerate() {
+        let vocab = runner.info().vocab_size;
+        let other = [5 + i as u32, 9];
+        let chunks = [
+            Chunk {
+                sequence: a,
+                tokens: &other,
+                wanted: Wanted::Last,
+            },
+            Chunk {
+                sequence: b,
+                tokens,
+                wanted: Wanted::All,
+            },
+            Chunk {
+                sequence: c,
+                tokens: &other[..1],
+                wanted: Wanted::None,
+            },
+        ];
+        let logits = runner.forward(&chunks).unwrap();
+        assert_eq!(
+            (logits.rows(), logits.row(0).len()),
+            (1 + tokens.len(), vocab)
+        );
+        (1..logits.rows()).for_each(|row| all.extend_from_slice(logits.row(row)));
+    }
+    for id in [a, b, c] {
+        runner.remove_sequence(id);
+    }
+    all
+}
+
+#[test]
+fn a_truncated_sequence_goes_on_as_if_nothing_had_followed() {
+    for name in CHECKPOINTS {
+        let checkpoint = Checkpoint::load(name);
+        let ids = &checkpoint.input_ids;
+        let mut runner = runner(&checkpoint, &options(Isa::detect().unwrap(), 2));
+        let want = logits(&mut runner, ids, 300);
+        let vocab = runner.info().vocab_size;
+        let sequence = runner.add_sequence().unwrap();
+        for tokens in [&ids[..60], &[7; 30]] {
+            runner
+                .forward(&[Chunk {
+                    sequence,
+                    tokens,
+                    wanted: Wanted::Last,
+                }])
+                .unwrap();
+        }
+        runner.truncate(sequence, 41);
+        assert_eq!(runner.sequence_len(sequence), 41);
+        let chunk = Chunk {
+            sequence,
+            tokens: &ids[41..],
+            wanted: Wanted::Last,
+        };
+        let got = runner.forward(&[chunk]).unwrap().row(0).to_vec();
+        assert!(got == want[want.len() - vocab..], "{name}");
+    }
+}
+
+#[test]
+fn a_refused_pass_leaves_everything_as_it_was() {
+    let checkpoint = Checkpoint::load("llama");
+    let mut runner = runner(&checkpoint, &options(Isa::detect().unwrap(), 1));
+    let (a, b) = (
+        runner.add_sequence().unwrap(),
+        runner.add_sequence().unwrap(),
+    );
+    let long = vec![3; 250];
+    let chunk = |sequence, tokens| Chunk {
+        sequence,
+        tokens,
+        wanted: Wanted::Last,
+    };
+    runner.forward(&[chunk(a, &long)]).unwrap();
+    let refused = |runner: &mut Runner, chunks: &[Chunk<'_>]| runner.forward(chunks).unwrap_err();
+    let error = refused(&mut runner, &[chunk(b, &[1, 2]), chunk(a, &[1; 7])]);
+    assert!(
+        matches!(
+            error,
+            NnError::KvFull {
+                capacity: 256,
+                needed: 257
+            }
+        ),
+        "{error}"
+    );
+    let error = refused(&mut runner, &[chunk(b, &[1, 512])]);
+    assert!(matches!(
+        error,
+        NnError::TokenOutOfRange {
+            id: 512,
+            vocab_size: 512
+        }
+    ));
+    assert!(matches!(
+        refused(&mut runner, &[]),
+        NnError::BatchSize { tokens: 0, .. }
+    ));
+    assert!(matches!(
+        refused(&mut runner, &[chunk(b, &[1; 301])]),
+        NnError::BatchSize { .. }
+    ));
+    let twice = [chunk(b, &[1]), chunk(b, &[2])];
+    assert!(matches!(
+        refused(&mut runner, &twice),
+        NnError::RepeatedSequence
+    ));
+    assert_eq!((runner.sequence_len(a), runner.sequence_len(b)), (250, 0));
+}
+
+#[test]
+fn the_estimate_is_what_the_load_takes() {
+    for name in CHECKPOINTS {
+        let checkpoint = Checkpoint::load(name);
+        let options = options(Isa::detect().unwrap(), 2);
+        let gguf = Gguf::parse(&checkpoint.gguf).unwrap();
+        let estimate = Runner::estimate(&gguf, &options).unwrap();
+        let runner = runner(&checkpoint, &options);
+        assert_eq!(runner.memory(), estimate);
+        assert_eq!(runner.info(), &Runner::describe(&gguf).unwrap());
+    }
+}

@@ -1,0 +1,22 @@
+//! What a template may cost. A template comes with a model file, so nobody has vouched for it.
+
+/// Longest template source, in bytes. Published ones stay below 40,000.
+pub const SOURCE_BYTES: usize = 256 * 1024;
+
+/// Longest rendered prompt, in bytes.
+pub const OUTPUT_BYTES: usize = 16 * 1024 * 1024;
+
+/// Bytes that all string operations of one render may touch together.
+pub const WORK_BYTES: usize = 96 * 1024 * 1024;
+
+/// Steps that a render may take, before those for its messages.
+pub const STEPS: u64 = 500_000;
+
+/// Further steps for each message.
+pub const STEPS_PER_MESSAGE: u64 = 10_000;
+
+/// How deep loops, macros and the like may nest.
+pub const DEPTH: usize = 120;
+
+/// How deep a value may nest that a template turns into JSON.
+pub const JSON_DEPTH: usize = 64;

@@ -1,0 +1,292 @@
+//! Chat templates: Jinja, as the Python ecosystem renders it, from files nobody has vouched for.
+
+mod lexer;
+pub mod limits;
+mod neutral;
+mod prepare;
+mod python;
+mod runtime;
+
+use std::io;
+use std::ops::Range;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{Environment, ErrorKind, Value};
+
+use crate::error::TextError;
+use crate::message::Message;
+use crate::tokenizer::Markers;
+use neutral::Neutralizer;
+
+/// The name under which the one template of an environment is kept.
+const NAME: &str = "chat";
+
+/// A compiled chat template. `Send + Sync`; rendering changes nothing in it.
+pub struct ChatTemplate {
+    source: String,
+    environment: Environment<'static>,
+    /// The strings in the template's code, to tell what it looks for in messages.
+    literals: Vec<String>,
+}
+
+/// What a template renders.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct TemplateInput<'a> {
+    /// The conversation, oldest turn first.
+    pub messages: &'a [Message],
+    /// Whether the prompt ends with the start of the model's turn.
+    pub add_generation_prompt: bool,
+    /// The text of the begin-of-sequence token; empty where the model has none.
+    pub bos_token: &'a str,
+    /// The text of the end-of-sequence token; empty where the model has none.
+    pub eos_token: &'a str,
+    /// Descriptions of the tools the model may call: a list of JSON schemas.
+    pub tools: Option<&'a serde_json::Value>,
+    /// Further variables, such as `enable_thinking`. They override all but the above.
+    pub extra: serde_json::Map<String, serde_json::Value>,
+    /// The control tokens of the model, from [`crate::Tokenizer::markers`]. Their texts in
+    /// `messages`, `tools` and `extra` stay text.
+    pub special_tokens: &'a Markers,
+    /// The local time for `strftime_now`, in seconds since 1970 as if the local clock showed UTC;
+    /// the current time in UTC without.
+    pub local_seconds: Option<i64>,
+}
+
+impl<'a> TemplateInput<'a> {
+    /// The input for a reply to `messages` by a model with these control tokens.
+    pub fn new(messages: &'a [Message], special_tokens: &'a Markers) -> Self {
+        Self {
+            messages,
+            add_generation_prompt: true,
+            bos_token: "",
+            eos_token: "",
+            tools: None,
+            extra: serde_json::Map::new(),
+            special_tokens,
+            local_seconds: None,
+        }
+    }
+}
+
+/// A rendered prompt, that knows which of its control tokens the template wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rendered {
+    text: String,
+    /// Byte offsets, ascending, that no control token may span.
+    breaks: Vec<usize>,
+}
+
+impl Rendered {
+    /// The prompt as a person would read it, and as `transformers` renders it.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether the template, and nobody else, may have written a token in this byte range.
+    pub(crate) fn is_trusted(&self, range: Range<usize>) -> bool {
+        let after = self.breaks.partition_point(|at| *at <= range.start);
+        self.breaks.get(after).is_none_or(|at| *at >= range.end)
+    }
+}
+
+impl ChatTemplate {
+    /// Compiles a template.
+    ///
+    /// # Errors
+    /// A source that is not Jinja, or longer than [`limits::SOURCE_BYTES`].
+    pub fn new(source: &str) -> Result<Self, TextError> {
+        if source.len() > limits::SOURCE_BYTES {
+            let limit = limits::SOURCE_BYTES;
+            let message = format!("the source has {} bytes, at most {limit}", source.len());
+            return Err(TextError::Template {
+                message,
+                line: None,
+            });
+        }
+        let prepared = prepare::prepare(source)?;
+        let mut environment = Environment::new();
+        let syntax = SyntaxConfig::builder()
+            .trim_blocks(true)
+            .lstrip_blocks(true)
+            .build();
+        environment.set_syntax(syntax.map_err(|error| template_error(&error))?);
+        environment.set_recursion_limit(limits::DEPTH);
+        environment
+            .add_template_owned(NAME, prepared.source)
+            .map_err(|error| template_error(&error))?;
+        Ok(Self {
+            source: source.into(),
+            environment,
+            literals: prepared.literals,
+        })
+    }
+
+    /// The source, unchanged.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Renders a conversation.
+    ///
+    /// # Errors
+    /// What the template raises or does wrong, and anything beyond the [`limits`].
+    pub fn render(&self, input: &TemplateInput<'_>) -> Result<Rendered, TextError> {
+        let sentinel = neutral::unused_character(input.strings())?;
+        let guard = Neutralizer::new(input.special_tokens, &self.literals, sentinel);
+        let mut environment = self.environment.clone();
+        let messages = u64::try_from(input.messages.len()).unwrap_or(u64::MAX);
+        let steps = limits::STEPS_PER_MESSAGE.saturating_mul(messages);
+        environment.set_fuel(Some(limits::STEPS.saturating_add(steps)));
+        runtime::install(&mut environment, input.local_seconds);
+        let mut output = Bounded(Vec::new());
+        runtime::on_deep_stack(|| {
+            let template = environment.get_template(NAME)?;
+            template
+                .render_captured_to(input.variables(&guard), &mut output)
+                .map(drop)
+        })
+        .map_err(|error| template_error(&error))?;
+        Ok(without(sentinel, &String::from_utf8_lossy(&output.0)))
+    }
+}
+
+impl std::fmt::Debug for ChatTemplate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ChatTemplate")
+            .field("source", &self.source)
+            .finish_non_exhaustive()
+    }
+}
+
+impl TemplateInput<'_> {
+    /// Every string of the input.
+    fn strings(&self) -> impl Iterator<Item = &str> {
+        let mut all = vec![self.bos_token, self.eos_token];
+        for message in self.messages {
+            all.push(&message.content);
+            for (name, value) in &message.fields {
+                all.push(name);
+                neutral::strings_of(value, &mut |text| all.push(text));
+            }
+        }
+        for (name, value) in &self.extra {
+            all.push(name);
+            neutral::strings_of(value, &mut |text| all.push(text));
+        }
+        if let Some(tools) = self.tools {
+            neutral::strings_of(tools, &mut |text| all.push(text));
+        }
+        all.into_iter()
+    }
+
+    /// The variables that `transformers` gives a template.
+    fn variables(&self, guard: &Neutralizer<'_>) -> Value {
+        let mut variables: Vec<(&str, Value)> = Vec::new();
+        for (name, value) in [("bos_token", self.bos_token), ("eos_token", self.eos_token)] {
+            if !value.is_empty() {
+                variables.push((name, Value::from(value)));
+            }
+        }
+        variables.push(("documents", Value::from(())));
+        for (name, value) in &self.extra {
+            variables.push((name, guard.json(value)));
+        }
+        let messages: Value = self
+            .messages
+            .iter()
+            .map(|message| message_value(message, guard))
+            .collect();
+        variables.push(("messages", messages));
+        variables.push((
+            "tools",
+            self.tools
+                .map_or(Value::from(()), |tools| guard.json(tools)),
+        ));
+        variables.push((
+            "add_generation_prompt",
+            Value::from(self.add_generation_prompt),
+        ));
+        Value::from_pairs(variables)
+    }
+}
+
+fn message_value(message: &Message, guard: &Neutralizer<'_>) -> Value {
+    let own = [
+        ("role".to_owned(), Value::from(message.role.name())),
+        (
+            "content".to_owned(),
+            Value::from(guard.text(&message.content)),
+        ),
+    ];
+    let fields = message
+        .fields
+        .iter()
+        .filter(|(name, _)| *name != "role" && *name != "content");
+    let fields = fields.map(|(name, value)| (guard.text(name), guard.json(value)));
+    Value::from_pairs(own.into_iter().chain(fields))
+}
+
+/// The prompt without its sentinels, and the places where they were.
+fn without(sentinel: char, marked: &str) -> Rendered {
+    let mut text = String::with_capacity(marked.len());
+    let mut breaks = Vec::new();
+    for (index, part) in marked.split(sentinel).enumerate() {
+        if index > 0 {
+            breaks.push(text.len());
+        }
+        text.push_str(part);
+    }
+    Rendered { text, breaks }
+}
+
+/// Output up to [`limits::OUTPUT_BYTES`].
+struct Bounded(Vec<u8>);
+
+impl io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.len() > limits::OUTPUT_BYTES.saturating_sub(self.0.len()) {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// One line that says what is wrong, and the line of the template where it is known.
+fn template_error(error: &minijinja::Error) -> TextError {
+    // The cause of a failure inside a macro or loop is the innermost error.
+    let mut innermost = error;
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if let Some(cause) = cause.downcast_ref::<minijinja::Error>() {
+            innermost = cause;
+        }
+        source = cause.source();
+    }
+    let message = match innermost.kind() {
+        ErrorKind::OutOfFuel => format!("it runs too long (more than {} steps)", limits::STEPS),
+        ErrorKind::WriteFailure => {
+            format!(
+                "it writes too much (more than {} bytes)",
+                limits::OUTPUT_BYTES
+            )
+        }
+        kind => innermost
+            .detail()
+            .map_or_else(|| kind.to_string(), str::to_owned),
+    };
+    let mut message = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    if let Some((end, _)) = message.char_indices().nth(400) {
+        message.truncate(end);
+        message.push_str("..");
+    }
+    TextError::Template {
+        message,
+        line: innermost.line().or(error.line()),
+    }
+}

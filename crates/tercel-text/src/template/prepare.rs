@@ -1,0 +1,65 @@
+//! Making a template ready for the engine before it is compiled.
+
+use super::lexer::{self, Kind};
+use crate::error::TextError;
+
+/// A source that the engine compiles, and what it looks for in its input.
+pub(super) struct Prepared {
+    pub(super) source: String,
+    /// String literals that may be compared with messages, without escapes.
+    pub(super) literals: Vec<String>,
+}
+
+/// Writes the `generation` blocks of `transformers` as scopes, since they only mark the model's
+/// own text for training, and collects the string literals. Line numbers stay.
+///
+/// # Errors
+/// Statements that read other templates: a chat template stands alone.
+pub(super) fn prepare(source: &str) -> Result<Prepared, TextError> {
+    let mut prepared = String::with_capacity(source.len());
+    let mut literals: Vec<String> = Vec::new();
+    for part in lexer::parts(source) {
+        let text = &source[part.range.clone()];
+        if matches!(part.kind, Kind::Expression | Kind::Statement) {
+            literals.extend(lexer::literals(text).filter_map(plain_literal));
+        }
+        let name = if part.kind == Kind::Statement {
+            lexer::statement_name(text)
+        } else {
+            ""
+        };
+        match name {
+            "generation" => prepared.push_str(&text.replacen(name, "with", 1)),
+            "include" | "extends" | "import" | "from" => {
+                let line = source[..part.range.start].matches('\n').count() + 1;
+                let message = format!("`{name}` is not supported: a chat template stands alone");
+                return Err(TextError::Template {
+                    message,
+                    line: Some(line),
+                });
+            }
+            "endgeneration" => prepared.push_str(&text.replacen(name, "endwith", 1)),
+            _ => prepared.push_str(text),
+        }
+    }
+    literals.sort_unstable();
+    literals.dedup();
+    Ok(Prepared {
+        source: prepared,
+        literals,
+    })
+}
+
+/// A literal that is long enough to mean something, as the engine will see it.
+fn plain_literal(literal: &str) -> Option<String> {
+    let text = if literal.contains('\\') {
+        literal
+            .replace("\\n", "\n")
+            .replace("\\t", "\t")
+            .replace("\\'", "'")
+            .replace("\\\"", "\"")
+    } else {
+        literal.to_owned()
+    };
+    text.chars().nth(1).map(|_| text)
+}
