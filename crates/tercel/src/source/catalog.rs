@@ -142,6 +142,15 @@ impl Catalog {
         self.entries.iter().find(|entry| entry.name == name)
     }
 
+    /// The model of that name, or an error with the names that come near.
+    pub(super) fn lookup(&self, name: &str) -> Result<&CatalogEntry, SourceError> {
+        self.entry(name).ok_or_else(|| SourceError::UnknownModel {
+            name: name.to_owned(),
+            suggestions: self.nearest(name),
+            available: self.names(),
+        })
+    }
+
     pub(super) fn names(&self) -> Vec<String> {
         self.entries
             .iter()

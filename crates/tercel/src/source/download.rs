@@ -15,7 +15,7 @@ use super::hub::{Attempt, LARGEST_FILE_BYTES, again};
 
 /// One connection that appends to a partial file.
 pub(super) struct Download<'d, 'a> {
-    url: &'d str,
+    page: &'d str,
     place: String,
     wanted: &'d Expected,
     partial: &'d Partial,
@@ -33,7 +33,7 @@ pub(super) struct Download<'d, 'a> {
 impl<'d, 'a> Download<'d, 'a> {
     /// Continues `partial`, whose bytes `hasher` has seen.
     pub(super) fn new(
-        url: &'d str,
+        page: &'d str,
         place: String,
         wanted: &'d Expected,
         partial: &'d Partial,
@@ -42,7 +42,7 @@ impl<'d, 'a> Download<'d, 'a> {
         job: &'d mut Job<'a>,
     ) -> Result<Self, SourceError> {
         Ok(Self {
-            url,
+            page,
             place,
             wanted,
             partial,
@@ -69,10 +69,10 @@ impl<'d, 'a> Download<'d, 'a> {
     }
 
     /// The hash of the whole file, or the wish for another connection.
-    pub(super) fn finish(self, url: &str) -> Result<Hasher, Attempt> {
+    pub(super) fn finish(self) -> Result<Hasher, Attempt> {
         match self.total {
             Some(total) if self.hasher.bytes() < total => Err(again(
-                url,
+                self.page,
                 "the connection ended before the file did",
                 self.received,
             )),
@@ -94,15 +94,15 @@ impl<'d, 'a> Download<'d, 'a> {
         Ok(())
     }
 
-    fn carry_on(&mut self, etag: Option<String>, range: Option<&str>) -> Result<(), Attempt> {
+    fn carry_on(&mut self, etag: Option<&str>, range: Option<&str>) -> Result<(), Attempt> {
         let range = range.and_then(parse_content_range);
         let fits = range.is_some_and(|(start, whole)| {
             start == self.hasher.bytes()
                 && (whole.is_none() || self.total.is_none() || whole == self.total)
         });
-        if !fits || (self.state.body_etag.is_some() && etag != self.state.body_etag) {
+        if !fits || (self.state.body_etag.is_some() && etag != self.state.body_etag.as_deref()) {
             self.partial.discard()?;
-            return Err(again(self.url, "the file changed on the server", false));
+            return Err(again(self.page, "the file changed on the server", false));
         }
         self.total = self.total.or(range.and_then(|(_, whole)| whole));
         Ok(())
@@ -126,11 +126,11 @@ impl Sink for Download<'_, '_> {
                 self.start_over(etag, length)?;
             }
             206 if self.hasher.bytes() > 0 => {
-                self.carry_on(etag, head.header("content-range"))?;
+                self.carry_on(etag.as_deref(), head.header("content-range"))?;
             }
             416 => {
                 self.partial.discard()?;
-                return Err(again(self.url, "the server cannot continue", false));
+                return Err(again(self.page, "the server cannot continue", false));
             }
             _ => {
                 self.refused = Some(head);

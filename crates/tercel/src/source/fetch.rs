@@ -151,10 +151,11 @@ impl<'a> Control<'a> {
 
     /// The job of one fetch of `model`.
     pub(super) fn job(&mut self, model: &str) -> Job<'_> {
-        let sink = match &mut self.progress {
-            Some(sink) => Some(&mut **sink as &mut (dyn FnMut(Progress) + '_)),
-            None => None,
-        };
+        // The closure shortens the lifetime of the trait object, which the type alone would not.
+        let sink = self
+            .progress
+            .as_mut()
+            .map(|sink| &mut **sink as &mut (dyn FnMut(Progress) + '_));
         Job {
             model: model.to_owned(),
             tracker: ProgressTracker::new(model, sink),

@@ -110,7 +110,8 @@ impl Client {
             sink.poll().map_err(Failure::Stopped)?;
             match next(&receiver, POLL) {
                 Some(Event::Head(response)) => {
-                    if !sink.head(response).map_err(Failure::Stopped)? {
+                    let wants_body = sink.head(response).map_err(Failure::Stopped)?;
+                    if !wants_body {
                         return Ok(());
                     }
                 }
@@ -161,10 +162,9 @@ struct Worker {
 
 impl Worker {
     fn run(self, method: &Method, url: String, headers: &[(&'static str, String)]) {
-        let event = match self.transfer(method, url, headers) {
-            Ok(()) => Event::End,
-            Err(error) => failure(&error),
-        };
+        let event = self
+            .transfer(method, url, headers)
+            .unwrap_or_else(|error| failure(&error));
         // Nobody listens after a cancel.
         let _ = self.sender.send(event);
     }
@@ -174,7 +174,7 @@ impl Worker {
         method: &Method,
         mut url: String,
         headers: &[(&'static str, String)],
-    ) -> Result<(), ureq::Error> {
+    ) -> Result<Event, ureq::Error> {
         const MOST_REDIRECTS: usize = 8;
         const CHUNK_BYTES: usize = 1 << 17;
 
@@ -217,7 +217,7 @@ impl Worker {
                         status: 200,
                         headers: described,
                     }));
-                    return Ok(());
+                    return Ok(Event::End);
                 }
                 url = target;
                 continue;
@@ -234,26 +234,26 @@ impl Worker {
                 .send(Event::Head(Head { status, headers }))
                 .is_err()
             {
-                return Ok(());
+                return Ok(Event::End);
             }
             if method == Method::HEAD {
-                return Ok(());
+                return Ok(Event::End);
             }
             let mut reader = body.into_reader();
             let mut buffer = vec![0; CHUNK_BYTES];
             loop {
                 let read = match reader.read(&mut buffer) {
-                    Ok(0) => return Ok(()),
+                    Ok(0) => return Ok(Event::End),
                     Ok(read) => read,
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                    Err(error) => return Err(error.into()),
+                    Err(error) => return Ok(interruption(&error)),
                 };
                 if self
                     .sender
                     .send(Event::Chunk(buffer[..read].to_vec()))
                     .is_err()
                 {
-                    return Ok(());
+                    return Ok(Event::End);
                 }
             }
         }
@@ -301,43 +301,45 @@ fn has_system_certificates() -> bool {
             .any(|place| std::path::Path::new(place).exists())
 }
 
+/// What happened before a response. A connection that broke may hold the next time; everything else
+/// that can go wrong here will go wrong again.
 fn failure(error: &ureq::Error) -> Event {
     use ureq::Timeout::{Connect, Resolve};
-    let unreachable = match error {
-        ureq::Error::Io(error) => matches!(
-            error.kind(),
-            io::ErrorKind::ConnectionRefused
-                | io::ErrorKind::HostUnreachable
-                | io::ErrorKind::NetworkUnreachable
-                | io::ErrorKind::AddrNotAvailable
-                | io::ErrorKind::TimedOut
-        ),
-        ureq::Error::Timeout(Connect | Resolve)
-        | ureq::Error::HostNotFound
-        | ureq::Error::ConnectionFailed
-        | ureq::Error::BadUri(_)
-        | ureq::Error::TooManyRedirects
-        | ureq::Error::RequireHttpsOnly(_)
-        | ureq::Error::ConnectProxyFailed(_)
-        | ureq::Error::InvalidProxyUrl
-        | ureq::Error::Tls(_)
-        | ureq::Error::Rustls(_) => true,
-        _ => false,
-    };
-    let reason = match error {
-        ureq::Error::HostNotFound => "the host name does not resolve".to_owned(),
-        ureq::Error::Timeout(Connect | Resolve) => "no connection in time".to_owned(),
-        ureq::Error::Timeout(_) => "the server went silent".to_owned(),
-        ureq::Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            "connection refused".to_owned()
-        }
-        other => other.to_string().lines().collect::<Vec<_>>().join(" "),
-    };
-    if unreachable {
-        Event::Unreachable(reason)
-    } else {
-        Event::Broken(reason)
+    match error {
+        ureq::Error::HostNotFound => unreachable_because("the host name does not resolve"),
+        ureq::Error::Timeout(Connect | Resolve) => unreachable_because("no connection in time"),
+        ureq::Error::Timeout(_) => Event::Broken("the server went silent".to_owned()),
+        ureq::Error::Io(error) => match error.kind() {
+            io::ErrorKind::ConnectionRefused => unreachable_because("connection refused"),
+            io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::UnexpectedEof => Event::Broken(error.to_string()),
+            _ if error.to_string().contains("lookup address") => {
+                unreachable_because("the host name does not resolve")
+            }
+            _ => unreachable_because(&error.to_string()),
+        },
+        ureq::Error::Protocol(error) => Event::Broken(error.to_string()),
+        other => unreachable_because(&other.to_string()),
     }
+}
+
+fn unreachable_because(reason: &str) -> Event {
+    Event::Unreachable(reason.lines().collect::<Vec<_>>().join(" "))
+}
+
+/// What happened within a body.
+fn interruption(error: &io::Error) -> Event {
+    let timed_out = error.kind() == io::ErrorKind::TimedOut
+        || error
+            .get_ref()
+            .is_some_and(|inner| matches!(inner.downcast_ref(), Some(ureq::Error::Timeout(_))));
+    Event::Broken(if timed_out {
+        "the server went silent".to_owned()
+    } else {
+        "the connection broke".to_owned()
+    })
 }
 
 /// Scheme, host and port.
@@ -371,7 +373,7 @@ fn redirect_target(url: &str, origin: &Origin, location: &str) -> Result<String,
     } else if location.starts_with("//") {
         format!("{scheme}:{location}")
     } else if location.starts_with('/') {
-        let authority = url.splitn(4, '/').nth(2).unwrap_or_default();
+        let authority = url.split('/').nth(2).unwrap_or_default();
         format!("{scheme}://{authority}{location}")
     } else {
         return Err(ureq::Error::BadUri(
@@ -387,7 +389,7 @@ fn redirect_target(url: &str, origin: &Origin, location: &str) -> Result<String,
 }
 
 /// A URL as messages show it: signed links carry their secret in the query.
-pub(super) fn without_query(url: &str) -> &str {
+fn without_query(url: &str) -> &str {
     url.split(['?', '#']).next().unwrap_or(url)
 }
 

@@ -10,7 +10,7 @@ use super::SourceError;
 use super::disk::{Hasher, ensure_space, hash_file};
 use super::download::{Download, Partial, PartialState};
 use super::fetch::{Expected, Fetched, Job};
-use super::http::{Client, Failure, Head, Sink, without_query};
+use super::http::{Client, Failure, Head, Sink};
 
 /// Larger than any model file; what a server claims beyond it is an error or an attack.
 pub(super) const LARGEST_FILE_BYTES: u64 = 1 << 40;
@@ -73,6 +73,7 @@ impl<'e> Hub<'e> {
             self.endpoint,
             percent_encoded(revision.unwrap_or("main"), false)
         );
+        let page = self.page(repo);
         let body = self.patiently(job, |job| {
             let mut answer = Answer::new(job);
             let ended = self.client.exchange(Method::GET, &url, &[], &mut answer);
@@ -80,11 +81,11 @@ impl<'e> Hub<'e> {
             if let Some(head) = head {
                 self.accept(&head, repo, revision, None)?;
             }
-            settle(&url, ended, false)?;
+            settle(&page, ended, false)?;
             Ok(body)
         })?;
         let listing: Listing = serde_json::from_slice(&body)
-            .map_err(|_| failed(&url, "the answer is no file list"))?;
+            .map_err(|_| failed(&page, "the answer is no file list"))?;
         let mut files: Vec<String> = listing
             .siblings
             .into_iter()
@@ -168,6 +169,7 @@ impl<'e> Hub<'e> {
             percent_encoded(file.revision.as_deref().unwrap_or("main"), false),
             percent_encoded(&file.file, true)
         );
+        let page = self.page(&file.repo);
         let promised = self.describe(&url, file, job)?;
         // A source that holds another file is found out before a byte of it is fetched.
         if let Some(size) = promised.size_bytes {
@@ -201,17 +203,17 @@ impl<'e> Hub<'e> {
         };
         if size_bytes != Some(have) {
             let mut download =
-                Download::new(&url, file.place(), &wanted, partial, state, hasher, job)?;
+                Download::new(&page, file.place(), &wanted, partial, state, hasher, job)?;
             let headers = download.headers();
             let ended = self
                 .client
                 .exchange(Method::GET, &url, &headers, &mut download);
             if let Some(head) = &download.refused {
                 self.accept(head, &file.repo, file.revision.as_deref(), Some(&file.file))?;
-                return Err(failed(&url, &format!("HTTP status {}", head.status)).into());
+                return Err(failed(&page, &format!("HTTP status {}", head.status)).into());
             }
-            settle(&url, ended, download.received || have > 0)?;
-            hasher = download.finish(&url)?;
+            settle(&page, ended, download.received || have > 0)?;
+            hasher = download.finish()?;
         }
 
         let size_bytes = hasher.bytes();
@@ -236,7 +238,7 @@ impl<'e> Hub<'e> {
         let mut answer = Answer::new(job);
         let ended = self.client.exchange(Method::HEAD, url, &[], &mut answer);
         let head = answer.head;
-        settle(url, ended, false)?;
+        settle(&self.page(&file.repo), ended, false)?;
         match head {
             // A server without HEAD says nothing; the GET will tell.
             Some(head) if !matches!(head.status, 405 | 501) => {
@@ -250,6 +252,16 @@ impl<'e> Hub<'e> {
             }
             _ => Ok(Description::default()),
         }
+    }
+
+    /// The repository's page, as messages name it: without a password that the endpoint may hold.
+    fn page(&self, repo: &str) -> String {
+        let (scheme, rest) = self
+            .endpoint
+            .split_once("://")
+            .unwrap_or(("https", self.endpoint));
+        let rest = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+        format!("{scheme}://{rest}/{repo}")
     }
 
     /// Turns the status codes of a refusal into errors.
@@ -277,7 +289,7 @@ impl<'e> Hub<'e> {
             }
             (200 | 206 | 416, _) => return Ok(()),
             (status, _) => {
-                let place = format!("{}/{repo}", self.endpoint);
+                let place = self.page(repo);
                 let reason = format!("HTTP status {status}");
                 return Err(match status {
                     429 | 408 | 500..=599 => again(&place, &reason, false),
@@ -357,30 +369,34 @@ impl From<SourceError> for Attempt {
     }
 }
 
-pub(super) fn failed(url: &str, reason: &str) -> SourceError {
+pub(super) fn failed(place: &str, reason: &str) -> SourceError {
     SourceError::DownloadFailed {
-        place: without_query(url).to_owned(),
+        place: place.to_owned(),
         reason: reason.to_owned(),
     }
 }
 
-pub(super) fn again(url: &str, reason: &str, progress: bool) -> Attempt {
+pub(super) fn again(place: &str, reason: &str, progress: bool) -> Attempt {
     Attempt::Again {
-        error: failed(url, reason),
+        error: failed(place, reason),
         progress,
     }
 }
 
 /// How an exchange ended. An unreachable server is only worth a second try if it delivered before.
-fn settle(url: &str, ended: Result<(), Failure<Attempt>>, delivered: bool) -> Result<(), Attempt> {
+fn settle(
+    place: &str,
+    ended: Result<(), Failure<Attempt>>,
+    delivered: bool,
+) -> Result<(), Attempt> {
     match ended {
         Ok(()) => Ok(()),
         Err(Failure::Stopped(attempt)) => Err(attempt),
         Err(Failure::Unreachable(reason)) if !delivered => {
-            Err(Attempt::Final(failed(url, &reason)))
+            Err(Attempt::Final(failed(place, &reason)))
         }
-        Err(Failure::Unreachable(reason)) => Err(again(url, &reason, false)),
-        Err(Failure::Broken(reason)) => Err(again(url, &reason, delivered)),
+        Err(Failure::Unreachable(reason)) => Err(again(place, &reason, false)),
+        Err(Failure::Broken(reason)) => Err(again(place, &reason, delivered)),
     }
 }
 

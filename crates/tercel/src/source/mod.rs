@@ -35,6 +35,7 @@ mod hub_cache;
 mod lock;
 mod model_ref;
 mod pip;
+mod plan;
 mod progress;
 mod record;
 mod store;

@@ -46,22 +46,18 @@ impl ModelRef {
         if path.exists() {
             return Ok(Self::Path(path.to_owned()));
         }
-        if catalog.entry(text).is_some() {
-            return Ok(Self::Catalog(text.to_owned()));
-        }
-        if is_path_like(text) {
+        let known = catalog.entry(text).is_some();
+        if !known && is_path_like(text) {
             return Err(SourceError::PathNotFound {
                 path: path.to_owned(),
             });
         }
-        if text.contains('/') {
+        if !known && text.contains('/') {
             return parse_hub(text, text);
         }
-        Err(SourceError::UnknownModel {
-            name: text.to_owned(),
-            suggestions: catalog.nearest(text),
-            available: catalog.names(),
-        })
+        catalog
+            .lookup(text)
+            .map(|entry| Self::Catalog(entry.name.clone()))
     }
 }
 

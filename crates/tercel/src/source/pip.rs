@@ -363,7 +363,7 @@ fn reason(log: &str, status: ExitStatus) -> String {
     let lines = || log.lines().map(str::trim).filter(|line| !line.is_empty());
     let line = lines()
         .rfind(|line| line.starts_with("ERROR:"))
-        .or_else(|| lines().last());
+        .or_else(|| lines().next_back());
     let said = line.map(|line| line.trim_start_matches("ERROR:").trim());
     let said = said.filter(|said| !said.is_empty());
     said.map_or_else(

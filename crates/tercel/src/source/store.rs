@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::catalog::{Catalog, CatalogSource};
 use super::choose;
@@ -16,6 +17,7 @@ use super::hub::{Hub, HubFile};
 use super::hub_cache;
 use super::lock::ModelLock;
 use super::pip;
+use super::plan::{Plan, full_name, hub_name};
 use super::record::Record;
 use super::{ModelRef, SourceError};
 
@@ -108,7 +110,7 @@ impl Store {
         }
         let name = full_name(model);
         let expected = match model {
-            ModelRef::Catalog(name) => self.entry(name)?.expected(),
+            ModelRef::Catalog(name) => self.catalog.lookup(name)?.expected(),
             _ => Expected::default(),
         };
         if let Some((directory, record)) = self.stored(&name)
@@ -142,7 +144,7 @@ impl Store {
         }
         let mut job = control.job(&name);
         make_directory(&self.staging_root())?;
-        let plan = self.plan(model, &mut job)?;
+        let plan = Plan::of(model, &self.catalog, &self.environment, &mut job)?;
 
         let staging = self.staging_root().join(safe_name(&plan.name));
         let _lock = ModelLock::wait(&staging.with_added_extension("lock"), &mut job)?;
@@ -162,6 +164,7 @@ impl Store {
             return Ok(local(&directory, record, true));
         }
         make_directory(&staging)?;
+        self.remove_abandoned(&staging);
         let installed = self
             .deliver(&plan, &staging, &mut job)
             .and_then(|(fetched, source)| {
@@ -283,16 +286,6 @@ impl Store {
         self.root.join("staging")
     }
 
-    fn entry(&self, name: &str) -> Result<&super::CatalogEntry, SourceError> {
-        self.catalog
-            .entry(name)
-            .ok_or_else(|| SourceError::UnknownModel {
-                name: name.to_owned(),
-                suggestions: self.catalog.nearest(name),
-                available: self.catalog.names(),
-            })
-    }
-
     /// The whole model of that name or alias.
     fn stored(&self, name: &str) -> Option<(PathBuf, Record)> {
         let directory = self.models_root().join(safe_name(name));
@@ -307,6 +300,29 @@ impl Store {
                 let record = Record::read(&directory).filter(|record| record.answers_to(name))?;
                 Some((directory, record))
             })
+    }
+
+    /// Removes what fetches of other models left and nobody came back for. Best effort: it is no
+    /// reason to fail a fetch.
+    fn remove_abandoned(&self, own: &Path) {
+        const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+        let Ok(entries) = fs::read_dir(self.staging_root()) else {
+            return;
+        };
+        for directory in entries.flatten().map(|entry| entry.path()) {
+            let is_old = fs::metadata(&directory).is_ok_and(|metadata| {
+                metadata.is_dir()
+                    && metadata
+                        .modified()
+                        .is_ok_and(|at| at.elapsed().is_ok_and(|age| age > KEPT))
+            });
+            if is_old && directory != own {
+                let lock = ModelLock::attempt(&directory.with_added_extension("lock"));
+                if let Ok(Some(_lock)) = lock {
+                    let _ = remove(&directory);
+                }
+            }
+        }
     }
 
     fn in_hub_cache(
@@ -325,7 +341,7 @@ impl Store {
                 file,
             } => (None, vec![(repo, revision, file.as_ref())]),
             ModelRef::Catalog(name) => {
-                let entry = self.entry(name)?;
+                let entry = self.catalog.lookup(name)?;
                 let hub_sources = entry.sources.iter().filter_map(|source| match source {
                     CatalogSource::Hub {
                         repo,
@@ -360,65 +376,6 @@ impl Store {
                 cached: true,
             })
         }))
-    }
-
-    /// Works out what to fetch; for a repository without a file this asks the Hub.
-    fn plan(&self, model: &ModelRef, job: &mut Job<'_>) -> Result<Plan, SourceError> {
-        match model {
-            ModelRef::Path(path) => Err(SourceError::PathNotFound { path: path.clone() }),
-            ModelRef::Catalog(name) => {
-                let entry = self.entry(name)?;
-                Ok(Plan {
-                    name: name.clone(),
-                    file: entry.file.clone(),
-                    licence: Some(entry.licence.clone()),
-                    expected: entry.expected(),
-                    sources: entry.sources.clone(),
-                })
-            }
-            ModelRef::Hub {
-                repo,
-                revision,
-                file,
-            } => {
-                let revision = revision.as_deref();
-                let file = match file {
-                    Some(file) if file.to_lowercase().ends_with(".gguf") => file.clone(),
-                    wanted => {
-                        let hub = Hub::new(&self.environment);
-                        let files = hub.list(repo, revision, job)?;
-                        let chosen =
-                            choose::among(&files, wanted.as_deref()).map_err(|detail| {
-                                SourceError::NoGgufInRepository {
-                                    repo: repo.clone(),
-                                    detail,
-                                }
-                            })?;
-                        job.tracker.note(format!("{repo}: chose {chosen}"));
-                        chosen
-                    }
-                };
-                if choose::is_split(&file) {
-                    return Err(SourceError::NoGgufInRepository {
-                        repo: repo.clone(),
-                        detail: "splits this model over several files, which is not supported yet"
-                            .to_owned(),
-                    });
-                }
-                Ok(Plan {
-                    name: hub_name(repo, revision, Some(&file)),
-                    file: plain_file_name(&file),
-                    licence: None,
-                    expected: Expected::default(),
-                    sources: vec![CatalogSource::Hub {
-                        repo: repo.clone(),
-                        revision: revision.map(str::to_owned),
-                        file,
-                        unverified: false,
-                    }],
-                })
-            }
-        }
     }
 
     /// Tries the sources in order. The word with the file says where it came from.
@@ -515,94 +472,6 @@ impl Store {
         sync_directory(&models)?;
         remove(staging)?;
         Ok(local(&target, record, false))
-    }
-}
-
-/// What to fetch, from where, and what it must be.
-struct Plan {
-    name: String,
-    file: String,
-    licence: Option<String>,
-    expected: Expected,
-    sources: Vec<CatalogSource>,
-}
-
-impl super::CatalogEntry {
-    fn expected(&self) -> Expected {
-        Expected {
-            size_bytes: Some(self.size_bytes),
-            sha256: Some(self.sha256.clone()),
-        }
-    }
-}
-
-impl CatalogSource {
-    /// The source in words, for notes, errors and records.
-    fn place(&self) -> String {
-        match self {
-            Self::Hub {
-                repo,
-                revision,
-                file,
-                ..
-            } => hub_name(repo, revision.as_deref(), Some(file)),
-            Self::Pypi { parts } => match parts.as_slice() {
-                [] => "PyPI".to_owned(),
-                [one] => format!("PyPI package {}", one.requirement),
-                [first, .., last] => {
-                    format!(
-                        "PyPI packages {} to {}",
-                        first.requirement, last.requirement
-                    )
-                }
-            },
-        }
-    }
-}
-
-/// The name under which a model is stored if the reference is complete, else an alias of it.
-fn full_name(model: &ModelRef) -> String {
-    match model {
-        ModelRef::Hub {
-            repo,
-            revision,
-            file,
-        } => hub_name(repo, revision.as_deref(), file.as_deref()),
-        other => other.to_string(),
-    }
-}
-
-/// `main` is what no revision means.
-fn hub_name(repo: &str, revision: Option<&str>, file: Option<&str>) -> String {
-    ModelRef::Hub {
-        repo: repo.to_owned(),
-        revision: revision
-            .filter(|revision| *revision != "main")
-            .map(str::to_owned),
-        file: file.map(str::to_owned),
-    }
-    .to_string()
-}
-
-/// The last part of a path in a repository, as a name that every file system takes.
-fn plain_file_name(file: &str) -> String {
-    let name = file.rsplit('/').next().unwrap_or(file);
-    let plain: String = name
-        .chars()
-        .map(|c| {
-            if c.is_alphanumeric() || "._-+()=, ".contains(c) {
-                c
-            } else {
-                '-'
-            }
-        })
-        .take(150)
-        .collect();
-    let plain = plain.trim_start_matches('.');
-    if plain.is_empty() || plain == super::record::FILE_NAME {
-        "model.gguf".into()
-    } else {
-        plain.into()
     }
 }
 
