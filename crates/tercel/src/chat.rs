@@ -193,3 +193,6 @@ impl Drop for ChatStream<'_> {
         self.end(&said, false);
     }
 }
+
+#[cfg(test)]
+mod tests;

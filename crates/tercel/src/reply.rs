@@ -11,6 +11,7 @@ use crate::sampling::Settings;
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[non_exhaustive]
+#[expect(clippy::large_enum_variant, reason = "it is moved once per token; a box helps nobody")]
 pub enum Event {
     /// More text. The deltas of a request, joined, are the text of its reply.
     Delta {

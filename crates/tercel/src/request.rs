@@ -81,7 +81,7 @@ impl Prompter<'_> {
     pub(crate) fn tokens(&self, input: Input) -> Result<Vec<TokenId>, Error> {
         let tokens = match input {
             Input::Prompt(text) => self.raw(&text)?,
-            Input::Chat(messages) => self.chat(messages)?,
+            Input::Chat(messages) => self.chat(&messages)?,
             Input::Tokens(tokens) => tokens,
         };
         self.check(&tokens, "tokens")?;
@@ -119,7 +119,7 @@ impl Prompter<'_> {
         Ok(tokens)
     }
 
-    fn chat(&self, messages: Vec<Message>) -> Result<Vec<TokenId>, Error> {
+    fn chat(&self, messages: &[Message]) -> Result<Vec<TokenId>, Error> {
         let Some(last) = messages.last() else { return Err(Error::EmptyMessages) };
         if last.content.trim().is_empty() {
             return Err(Error::EmptyPrompt);
@@ -130,7 +130,10 @@ impl Prompter<'_> {
             Template::Broken { source } => &ChatTemplate::new(source).map_err(Error::Template)?,
             Template::Ready { compiled, .. } => compiled,
         };
-        let input = TemplateInput::new(messages, self.tokenizer);
+        let name = |id: Option<TokenId>| id.and_then(|id| self.tokenizer.token(id));
+        let mut input = TemplateInput::new(&messages, self.tokenizer.markers());
+        input.bos_token = name(self.tokenizer.bos()).unwrap_or_default();
+        input.eos_token = name(self.tokenizer.eos()).unwrap_or_default();
         let rendered = template.render(&input).map_err(Error::Template)?;
         Ok(self.tokenizer.encode_rendered(&rendered))
     }

@@ -208,7 +208,7 @@ impl<M: Model> Scheduler<M> {
         if self.tokenizer.is_end(token) && !active.reply.settings.ignore_eos {
             return Some(StopReason::Eos);
         }
-        let piece = active.text.push(&self.tokenizer.piece(token));
+        let piece = active.text.push(self.tokenizer.piece(token));
         if !piece.text.is_empty() {
             active.reply.text.push_str(&piece.text);
             let delta = Event::Delta { text: piece.text, token_index };

@@ -154,7 +154,7 @@ fn a_drawn_seed_is_reported_and_replays() {
 #[test]
 fn a_prompt_is_prefilled_in_chunks_and_only_what_is_new() {
     let (engine, steps) = engine(100, chaotic);
-    let mut take = || std::mem::take(&mut *steps.lock().expect("no panic"));
+    let take = || std::mem::take(&mut *steps.lock().expect("no panic"));
     engine.generate(prompt(10).max_new_tokens(3)).expect("a reply");
     assert_eq!(take(), [4, 4, 2, 1, 1]);
     engine.generate(prompt(11).max_new_tokens(1)).expect("a reply");
