@@ -112,8 +112,9 @@ fn what_is_not_the_promised_file_is_refused_and_removed() {
 
 #[test]
 fn a_body_without_end_is_cut_off() {
-    let server = Server::start(|request, _| {
-        let mut reply = Reply::file(request, &noise(50 << 20, 5), "body")
+    let endless = vec![5; 50 << 20];
+    let server = Server::start(move |request, _| {
+        let mut reply = Reply::file(request, &endless, "body")
             .with("X-Linked-Size", 1_000_000)
             .with("X-Linked-Etag", "\"0123\"");
         reply.with_length = false;
@@ -285,7 +286,7 @@ fn passing_trouble_is_waited_out() {
             // Silent for longer than the stall timeout.
             ("GET", 1) => Reply::file(request, &data, &etag)
                 .cut_at(9_000)
-                .hold(Duration::from_secs(5)),
+                .hold(Duration::from_secs(30)),
             _ => Reply::file(request, &data, &etag),
         }
     });
@@ -449,7 +450,7 @@ fn a_repository_without_a_usable_file_says_what_it_has() {
 }
 
 #[test]
-fn nobody_listening_fails_within_a_second() {
+fn nobody_listening_fails_at_once() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let mut environment = environment();
     let server = Server::start(|_, _| Reply::new(500, ""));
@@ -461,7 +462,7 @@ fn nobody_listening_fails_within_a_second() {
     assert_eq!(error.kind(), "download_failed");
     assert!(error.to_string().contains("connection refused"), "{error}");
     assert!(
-        start.elapsed() < Duration::from_secs(1),
+        start.elapsed() < Duration::from_secs(3),
         "took {:?}",
         start.elapsed()
     );

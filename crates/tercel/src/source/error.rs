@@ -324,7 +324,11 @@ fn did_you_mean(suggestions: &[String]) -> String {
 fn one_line(failures: &[(String, SourceError)]) -> String {
     let each: Vec<String> = failures
         .iter()
-        .map(|(source, error)| format!("{source}: {error}"))
+        .map(|(source, error)| match error {
+            // The place says more than the source, and saying both says it twice.
+            SourceError::DownloadFailed { place, reason } => format!("{place}: {reason}"),
+            other => format!("{source}: {other}"),
+        })
         .collect();
     each.join("; ")
 }
@@ -379,13 +383,13 @@ mod tests {
         };
         assert_eq!(
             error.to_string(),
-            "no source of `m` worked: a: pip was not found (tried pip); \
+            "no source of `m` worked: https://h/o/r: r; a: pip was not found (tried pip); \
              b: fetching `m` was cancelled"
         );
         assert!(
             error
                 .hint()
-                .is_some_and(|hint| hint.contains("install Python"))
+                .is_some_and(|hint| hint.contains("check the network"))
         );
     }
 }

@@ -41,8 +41,7 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
 pub(crate) fn environment() -> Environment {
     let mut environment = Environment::from_lookup(|_| None);
     environment.hub_endpoint = "http://127.0.0.1:9".to_owned();
-    environment.timeouts.stall = Duration::from_millis(400);
-    environment.timeouts.response = Duration::from_millis(1_500);
+    environment.timeouts.stall = Duration::from_secs(2);
     environment.timeouts.backoff = Duration::from_millis(5);
     environment
 }
