@@ -18,7 +18,10 @@ pub struct PerplexityOptions {
 
 impl Default for PerplexityOptions {
     fn default() -> Self {
-        Self { context: 512, max_chunks: None }
+        Self {
+            context: 512,
+            max_chunks: None,
+        }
     }
 }
 
@@ -108,9 +111,9 @@ impl EvalError {
     /// The way out, in one line, where one is known.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::TextTooShort { tokens, .. } => {
-                Some(format!("use a longer text, or a context of at most {tokens} tokens"))
-            }
+            Self::TextTooShort { tokens, .. } => Some(format!(
+                "use a longer text, or a context of at most {tokens} tokens"
+            )),
             Self::Engine(error) => error.hint(),
             _ => None,
         }
@@ -133,21 +136,35 @@ pub fn perplexity(
     options: PerplexityOptions,
     mut on_chunk: impl FnMut(ChunkReport) -> ControlFlow<()>,
 ) -> Result<Perplexity, EvalError> {
-    let PerplexityOptions { context, max_chunks } = options;
+    let PerplexityOptions {
+        context,
+        max_chunks,
+    } = options;
     let most = engine.info().max_context;
     if !(SHORTEST..=most).contains(&context) {
         let range = format!("{SHORTEST} to the engine's context of {most}");
-        return Err(EvalError::InvalidOption { field: "context", value: context, range });
+        return Err(EvalError::InvalidOption {
+            field: "context",
+            value: context,
+            range,
+        });
     }
     if max_chunks == Some(0) {
         let range = "at least 1".to_owned();
-        return Err(EvalError::InvalidOption { field: "max_chunks", value: 0, range });
+        return Err(EvalError::InvalidOption {
+            field: "max_chunks",
+            value: 0,
+            range,
+        });
     }
     let tokenizer = engine.tokenizer();
     let bos = tokenizer.bos().filter(|_| tokenizer.add_bos());
     let tokens: Vec<TokenId> = bos.into_iter().chain(tokenizer.encode(text)).collect();
     if tokens.len() < context {
-        return Err(EvalError::TextTooShort { tokens: tokens.len(), context });
+        return Err(EvalError::TextTooShort {
+            tokens: tokens.len(),
+            context,
+        });
     }
 
     let chunks = (tokens.len() / context).min(max_chunks.unwrap_or(usize::MAX));
@@ -160,7 +177,11 @@ pub fn perplexity(
             chunk[0] = bos;
         }
         scored.add(&engine.score(&chunk, context / 2)?);
-        let report = ChunkReport { chunk: i + 1, chunks, ppl: scored.ppl() };
+        let report = ChunkReport {
+            chunk: i + 1,
+            chunks,
+            ppl: scored.ppl(),
+        };
         if on_chunk(report).is_break() {
             return Err(EvalError::Cancelled);
         }
@@ -188,7 +209,10 @@ impl Scored {
     fn add(&mut self, log_probabilities: &[f64]) {
         self.count += log_probabilities.len();
         self.sum -= log_probabilities.iter().sum::<f64>();
-        self.sum_of_squares += log_probabilities.iter().map(|score| score * score).sum::<f64>();
+        self.sum_of_squares += log_probabilities
+            .iter()
+            .map(|score| score * score)
+            .sum::<f64>();
     }
 
     fn ppl(&self) -> f64 {
@@ -233,8 +257,14 @@ mod tests {
 
     #[test]
     fn errors_name_the_numbers_and_the_way_out() {
-        let error = EvalError::TextTooShort { tokens: 100, context: 512 };
-        assert_eq!(error.to_string(), "the text has 100 tokens, a chunk takes 512");
+        let error = EvalError::TextTooShort {
+            tokens: 100,
+            context: 512,
+        };
+        assert_eq!(
+            error.to_string(),
+            "the text has 100 tokens, a chunk takes 512"
+        );
         assert!(error.hint().expect("a hint").contains("at most 100"));
     }
 }

@@ -130,7 +130,7 @@ impl PackedMatrix {
         let tile_bytes = size / tiles;
         let zeros = vec![0; row_bytes];
         let out = crate::ops::SharedMut::new(&mut data);
-        pool.run_ranges(tiles, true, |range| {
+        pool.run(tiles, 1, |_, range| {
             for tile in range {
                 let row = |i: usize| source.chunks_exact(row_bytes).nth(tile * TILE_ROWS + i);
                 let rows: [&[u8]; TILE_ROWS] = std::array::from_fn(|i| row(i).unwrap_or(&zeros));

@@ -2,45 +2,54 @@
 //!
 //! A decode step is hundreds of short parallel regions. Waking a sleeping thread costs more than
 //! most of them, so an idle worker first spins, for about the time between two tokens, and parks
-//! only after that.
+//! only after that. Work is claimed piece by piece: when the system runs something else on a
+//! worker's core, the others do its share, and nobody waits for a worker that has not begun.
 
 use std::cell::UnsafeCell;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 
 /// Rounds of the spin loop before a worker parks: some hundred microseconds.
 const SPINS_BEFORE_PARKING: u32 = 20_000;
 /// Rounds before a waiting caller lets other threads run, for machines with too few cores.
 const SPINS_BEFORE_YIELDING: u32 = 2_000;
+/// Pieces that each thread's share is cut into.
+const PIECES_PER_THREAD: usize = 4;
 
-/// Threads that run the same closure side by side, owned by whoever made them.
+/// Threads that work on one region at a time, owned by whoever made them.
 pub struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
 }
 
-type Job = *const (dyn Fn(usize) + Sync);
+type Job = *const (dyn Fn(usize, Range<usize>) + Sync);
 
 struct Shared {
-    /// Counts regions; a change tells the workers that `job` is new.
-    generation: AtomicU32,
-    /// The closure of the current region.
-    job: UnsafeCell<Option<Job>>,
-    /// Workers that have not finished the current region.
-    remaining: AtomicUsize,
+    gate: Gate,
+    /// The current region, valid while the gate is open or a worker is inside.
+    region: UnsafeCell<Option<Region>>,
+    /// First item of the current region that nobody has claimed.
+    next: AtomicUsize,
     /// One flag per worker: it is parked or about to park.
     parked: Vec<AtomicBool>,
     panicked: AtomicBool,
     stop: AtomicBool,
 }
 
-// SAFETY: `job` is written only by the thread inside `run`, which holds `&mut Pool`, while
-// `remaining` is 0, and read by workers only between the release of `generation` and their
-// decrement of `remaining`.
+#[derive(Clone, Copy)]
+struct Region {
+    job: Job,
+    items: usize,
+    piece: usize,
+}
+
+// SAFETY: `region` is written only by the thread inside `run`, which holds `&mut Pool`, while the
+// gate is closed and no worker is inside; workers read it only inside the gate.
 unsafe impl Sync for Shared {}
-// SAFETY: the pointer in `job` is only followed as described above.
+// SAFETY: the pointer in `region` is only followed as described above.
 unsafe impl Send for Shared {}
 
 impl Pool {
@@ -51,9 +60,9 @@ impl Pool {
     pub fn new(threads: usize) -> std::io::Result<Self> {
         let n_workers = threads.saturating_sub(1);
         let shared = Arc::new(Shared {
-            generation: AtomicU32::new(0),
-            job: UnsafeCell::new(None),
-            remaining: AtomicUsize::new(0),
+            gate: Gate::default(),
+            region: UnsafeCell::new(None),
+            next: AtomicUsize::new(0),
             parked: (0..n_workers).map(|_| AtomicBool::new(false)).collect(),
             panicked: AtomicBool::new(false),
             stop: AtomicBool::new(false),
@@ -78,29 +87,33 @@ impl Pool {
         self.workers.len() + 1
     }
 
-    /// Calls `job(0)`, `job(1)`, ... `job(threads - 1)`, each on its own thread, and returns when
-    /// all have.
+    /// Calls `job(thread, range)` until the ranges cover `0..items`, each item once, and returns
+    /// when all calls have. `thread` is below [`threads`](Self::threads), and no two calls with
+    /// the same one run at the same time. A range has at least `grain` items where so many are
+    /// left: what is not worth another thread's attention stays with the caller.
     ///
     /// # Panics
     /// When a call of `job` panics, after all the others have returned.
-    pub fn run(&mut self, job: impl Fn(usize) + Sync) {
-        if self.workers.is_empty() {
-            return job(0);
+    pub fn run(&mut self, items: usize, grain: usize, job: impl Fn(usize, Range<usize>) + Sync) {
+        let piece = grain.max(items.div_ceil(self.threads() * PIECES_PER_THREAD));
+        if self.workers.is_empty() || items <= piece {
+            if items > 0 {
+                job(0, 0..items);
+            }
+            return;
         }
-        let job: &(dyn Fn(usize) + Sync) = &job;
-        // SAFETY: only the lifetime changes. Workers use the reference between here and the
-        // moment `remaining` is back at 0, and this function does not return before that.
+        let job: &(dyn Fn(usize, Range<usize>) + Sync) = &job;
+        // SAFETY: only the lifetime changes. Workers use the reference inside the gate, and this
+        // function does not return before the gate is closed and all of them are out.
         let job: Job = unsafe { std::mem::transmute(job) };
-        // SAFETY: no region is running (`&mut self`), so no worker reads the cell.
-        unsafe { *self.shared.job.get() = Some(job) };
-        self.shared
-            .remaining
-            .store(self.workers.len(), Ordering::Relaxed);
-        self.shared.generation.fetch_add(1, Ordering::SeqCst);
+        let region = Region { job, items, piece };
+        // SAFETY: the gate is closed and empty (`&mut self`), so no worker reads the cell.
+        unsafe { *self.shared.region.get() = Some(region) };
+        self.shared.next.store(0, Ordering::Relaxed);
+        self.shared.gate.open();
         self.wake();
-        // SAFETY: `job` points to the closure above, which is alive.
-        let mine = catch_unwind(AssertUnwindSafe(|| unsafe { (*job)(0) }));
-        self.wait();
+        let mine = catch_unwind(AssertUnwindSafe(|| self.shared.claim(region, 0)));
+        self.shared.gate.close_and_wait();
         if let Err(panic) = mine {
             std::panic::resume_unwind(panic);
         }
@@ -110,45 +123,10 @@ impl Pool {
         );
     }
 
-    /// Splits `0..items` into one contiguous range per thread and calls `job` with each; with the
-    /// whole at once, on the caller's thread, when it is not `worth_it`.
-    ///
-    /// # Panics
-    /// As [`Pool::run`].
-    pub fn run_ranges(
-        &mut self,
-        items: usize,
-        worth_it: bool,
-        job: impl Fn(std::ops::Range<usize>) + Sync,
-    ) {
-        let threads = self.threads();
-        if items <= 1 || threads == 1 || !worth_it {
-            return job(0..items);
-        }
-        self.run(|index| {
-            let range = items * index / threads..items * (index + 1) / threads;
-            if !range.is_empty() {
-                job(range);
-            }
-        });
-    }
-
     fn wake(&self) {
         for (worker, parked) in self.workers.iter().zip(&self.shared.parked) {
             if parked.swap(false, Ordering::SeqCst) {
                 worker.thread().unpark();
-            }
-        }
-    }
-
-    fn wait(&self) {
-        let mut spins = 0;
-        while self.shared.remaining.load(Ordering::Acquire) > 0 {
-            spins += 1;
-            if spins < SPINS_BEFORE_YIELDING {
-                std::hint::spin_loop();
-            } else {
-                thread::yield_now();
             }
         }
     }
@@ -157,11 +135,8 @@ impl Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::SeqCst);
-        self.shared.generation.fetch_add(1, Ordering::SeqCst);
-        for worker in &self.workers {
-            worker.thread().unpark();
-        }
         for worker in self.workers.drain(..) {
+            worker.thread().unpark();
             // A worker catches the panics of its jobs, so joining cannot fail.
             let _ = worker.join();
         }
@@ -174,105 +149,173 @@ impl std::fmt::Debug for Pool {
     }
 }
 
-/// The life of worker `index`: wait for a region, run its part, report.
-fn work(shared: &Shared, index: usize) {
-    let mut seen = 0;
-    loop {
-        seen = next_generation(shared, index, seen);
-        if shared.stop.load(Ordering::SeqCst) {
-            return;
+impl Shared {
+    /// Claims and computes pieces of a region until none is left.
+    fn claim(&self, region: Region, thread: usize) {
+        loop {
+            let start = self.next.fetch_add(region.piece, Ordering::Relaxed);
+            if start >= region.items {
+                return;
+            }
+            let end = region.items.min(start + region.piece);
+            // SAFETY: the caller is `run` itself or inside the gate, so the job is alive.
+            unsafe { (*region.job)(thread, start..end) };
         }
-        // SAFETY: the generation changed, so `run` has published a job and waits for this
-        // worker's decrement of `remaining` before it ends the job's life.
-        let job = unsafe { (*shared.job.get()).map(|job| &*job) };
-        if let Some(job) = job
-            && catch_unwind(AssertUnwindSafe(|| job(index + 1))).is_err()
-        {
-            shared.panicked.store(true, Ordering::Relaxed);
-        }
-        shared.remaining.fetch_sub(1, Ordering::Release);
     }
 }
 
-/// Waits until the generation is another than `seen`: spinning first, then parked.
-fn next_generation(shared: &Shared, index: usize, seen: u32) -> u32 {
-    for _ in 0..SPINS_BEFORE_PARKING {
-        let now = shared.generation.load(Ordering::Acquire);
-        if now != seen {
-            return now;
-        }
-        std::hint::spin_loop();
+/// Lets workers into a region, counts those inside, and tells regions apart.
+///
+/// One word: bit 0 says that the gate is open, bits 1 to 15 count the workers inside, the rest
+/// counts regions, so that a worker can enter each only once and never a closed one.
+#[derive(Default)]
+struct Gate(AtomicU64);
+
+const OPEN: u64 = 1;
+const ONE_INSIDE: u64 = 2;
+const INSIDE: u64 = 0xfffe;
+const ONE_REGION: u64 = 0x1_0000;
+
+impl Gate {
+    /// Opens it for a new region. It must be closed and empty.
+    fn open(&self) {
+        self.0.fetch_add(ONE_REGION | OPEN, Ordering::SeqCst);
     }
-    loop {
-        shared.parked[index].store(true, Ordering::SeqCst);
-        let now = shared.generation.load(Ordering::SeqCst);
-        if now != seen {
-            shared.parked[index].store(false, Ordering::SeqCst);
-            return now;
+
+    /// Closes it and waits until all are out.
+    fn close_and_wait(&self) {
+        self.0.fetch_and(!OPEN, Ordering::AcqRel);
+        let mut spins = 0;
+        while self.0.load(Ordering::Acquire) & INSIDE != 0 {
+            spins += 1;
+            if spins < SPINS_BEFORE_YIELDING {
+                std::hint::spin_loop();
+            } else {
+                thread::yield_now();
+            }
         }
-        thread::park();
+    }
+
+    /// Enters if it is open for another region than `last`, and gives back which.
+    fn enter(&self, last: u64) -> Option<u64> {
+        let now = self.0.load(Ordering::SeqCst);
+        let region = now / ONE_REGION;
+        if now & OPEN == 0 || region == last {
+            return None;
+        }
+        let inside = now + ONE_INSIDE;
+        let entered = self
+            .0
+            .compare_exchange(now, inside, Ordering::AcqRel, Ordering::Relaxed);
+        entered.ok().map(|_| region)
+    }
+
+    fn leave(&self) {
+        self.0.fetch_sub(ONE_INSIDE, Ordering::Release);
+    }
+}
+
+/// The life of worker `index`: wait for a region, do what is left of it, leave.
+fn work(shared: &Shared, index: usize) {
+    let mut last = 0;
+    let mut spins = 0;
+    while !shared.stop.load(Ordering::Relaxed) {
+        if let Some(region) = shared.gate.enter(last) {
+            last = region;
+            spins = 0;
+            // SAFETY: inside the gate nobody writes the cell.
+            if let Some(region) = unsafe { *shared.region.get() }
+                && catch_unwind(AssertUnwindSafe(|| shared.claim(region, index + 1))).is_err()
+            {
+                shared.panicked.store(true, Ordering::Relaxed);
+            }
+            shared.gate.leave();
+            continue;
+        }
+        spins += 1;
+        if spins < SPINS_BEFORE_PARKING {
+            std::hint::spin_loop();
+            continue;
+        }
+        // Whoever opens the gate after this flag is set unparks; whoever did before is seen by
+        // one more look.
+        shared.parked[index].store(true, Ordering::SeqCst);
+        let open = shared.gate.0.load(Ordering::SeqCst) & OPEN != 0;
+        if !open && !shared.stop.load(Ordering::SeqCst) {
+            thread::park();
+        }
+        shared.parked[index].store(false, Ordering::SeqCst);
+        spins = 0;
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicU64;
     use std::time::Duration;
 
     use super::*;
 
     #[test]
-    fn every_index_runs_once_per_region() {
+    fn every_item_is_computed_once() {
         for threads in 1..=4 {
             let mut pool = Pool::new(threads).unwrap();
             assert_eq!(pool.threads(), threads);
-            let counts: Vec<AtomicU64> = (0..threads).map(|_| AtomicU64::new(0)).collect();
-            for round in 0..500 {
+            for (round, items) in (0..1000).zip([0, 1, 2, 7, 100, 1001].into_iter().cycle()) {
                 if round % 100 == 99 {
                     thread::sleep(Duration::from_millis(5)); // long enough for workers to park
                 }
-                pool.run(|index| {
-                    counts[index].fetch_add(1, Ordering::Relaxed);
+                let hits: Vec<AtomicUsize> = (0..items).map(|_| AtomicUsize::new(0)).collect();
+                pool.run(items, 1 + round % 3, |thread, range| {
+                    assert!(thread < threads);
+                    for hit in &hits[range] {
+                        hit.fetch_add(1, Ordering::Relaxed);
+                    }
                 });
+                assert!(
+                    hits.iter().all(|hit| hit.load(Ordering::Relaxed) == 1),
+                    "{items} items"
+                );
             }
-            assert!(
-                counts
-                    .iter()
-                    .all(|count| count.load(Ordering::Relaxed) == 500)
-            );
         }
     }
 
     #[test]
-    fn ranges_cover_all_items_without_overlap() {
+    fn a_thread_number_is_never_used_twice_at_once() {
         let mut pool = Pool::new(3).unwrap();
-        for items in [0, 1, 2, 3, 7, 100] {
-            let hits: Vec<AtomicU64> = (0..items).map(|_| AtomicU64::new(0)).collect();
-            pool.run_ranges(items, true, |range| {
-                for hit in &hits[range] {
-                    hit.fetch_add(1, Ordering::Relaxed);
-                }
+        let busy: [AtomicBool; 3] = Default::default();
+        for _ in 0..200 {
+            pool.run(64, 1, |thread, _| {
+                assert!(!busy[thread].swap(true, Ordering::SeqCst));
+                std::hint::spin_loop();
+                busy[thread].store(false, Ordering::SeqCst);
             });
-            assert!(
-                hits.iter().all(|hit| hit.load(Ordering::Relaxed) == 1),
-                "{items} items"
-            );
         }
+    }
+
+    #[test]
+    fn little_work_stays_with_the_caller() {
+        let mut pool = Pool::new(4).unwrap();
+        let caller = thread::current().id();
+        pool.run(10, 10, |thread, range| {
+            assert_eq!((thread, range, thread::current().id()), (0, 0..10, caller));
+        });
     }
 
     #[test]
     fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
         let mut pool = Pool::new(2).unwrap();
-        for culprit in 0..2 {
+        for culprit in [0, 50, 99] {
             let result = catch_unwind(AssertUnwindSafe(|| {
-                pool.run(|index| assert_ne!(index, culprit, "on purpose"));
+                pool.run(100, 1, |_, range| {
+                    assert!(!range.contains(&culprit), "on purpose");
+                });
             }));
             assert!(result.is_err());
         }
-        let count = AtomicU64::new(0);
-        pool.run(|_| {
-            count.fetch_add(1, Ordering::Relaxed);
+        let count = AtomicUsize::new(0);
+        pool.run(100, 1, |_, range| {
+            count.fetch_add(range.len(), Ordering::Relaxed);
         });
-        assert_eq!(count.load(Ordering::Relaxed), 2);
+        assert_eq!(count.load(Ordering::Relaxed), 100);
     }
 }

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Instant;
 
 use tercel_formats::Gguf;
-use tercel_nn::{Memory, Options, Runner};
+use tercel_nn::{Memory, NnError, Options, Runner};
 use tercel_text::{ChatTemplate, Tokenizer};
 
 use crate::defaults;
@@ -15,10 +15,13 @@ use crate::engine::{Engine, Info, Parts, QUEUE};
 use crate::error::Error;
 use crate::file::{ModelFile, resolve_context, summary, tokenizer};
 use crate::machine;
-use crate::model::RunnerModel;
+use crate::model::{RunnerModel, options};
 use crate::request::Template;
 use crate::scheduler::{Control, Scheduler};
 use crate::source::{self, LocalModel, Phase, Progress, ProgressTracker, Store};
+
+/// Tokens of a prompt per step, unless told otherwise.
+pub(crate) const DEFAULT_PREFILL_CHUNK: usize = 256;
 
 /// How a model is to be loaded. Made by [`Engine::builder`].
 #[must_use = "nothing happens before `load`"]
@@ -40,7 +43,7 @@ impl EngineBuilder {
             model,
             max_context: None,
             threads: None,
-            prefill_chunk: 256,
+            prefill_chunk: DEFAULT_PREFILL_CHUNK,
             template: None,
             store: None,
             offline: false,
@@ -112,7 +115,7 @@ impl EngineBuilder {
         let started = Instant::now();
         let threads = self.checked_threads()?;
         // Errors that need no model come before a download.
-        let template = self.template.take().map(compile).transpose()?;
+        let template = self.template.as_deref().map(compile).transpose()?;
 
         let mut on_progress = std::mem::replace(&mut self.on_progress, Box::new(|_| {}));
         let mut sink = |progress: Progress| on_progress(&progress);
@@ -124,17 +127,12 @@ impl EngineBuilder {
         let gguf = file.gguf()?;
         let model = summary(&gguf, file.path())?;
         let max_context = resolve_context(self.max_context, model.trained_context)?;
-        let options = Options {
-            max_context,
-            max_sequences: 1,
-            max_batch_tokens: self.prefill_chunk,
-            threads,
-            ..Options::default()
-        };
+        let options = options(max_context, self.prefill_chunk, threads);
         let needed = Runner::estimate(&gguf, &options).map_err(|e| file.model_error(e))?;
         check_memory(needed, machine::available_bytes())?;
 
         let (runner, tokenizer) = self.load_parts(&file, &gguf, &options, &mut tracker)?;
+        check_vocabulary(&tokenizer, model.vocab_size).map_err(|e| file.model_error(e))?;
         let (sampling, mut notes) = defaults::of_model(gguf.metadata());
         let template = match template {
             Some(template) => template,
@@ -167,10 +165,23 @@ impl EngineBuilder {
         let thread = thread::Builder::new()
             .name("tercel-engine".to_owned())
             .spawn(move || scheduler.run(&queue))
-            .map_err(|error| Error::Internal { message: format!("no thread: {error}") })?;
+            .map_err(|error| Error::Internal {
+                message: format!("no thread: {error}"),
+            })?;
         tracker.ready();
-        let info = Info { load_seconds: started.elapsed().as_secs_f64(), ..info };
-        Ok(Engine::new(Parts { info, tokenizer, template, sampling, jobs, control, thread }))
+        let info = Info {
+            load_seconds: started.elapsed().as_secs_f64(),
+            ..info
+        };
+        Ok(Engine::new(Parts {
+            info,
+            tokenizer,
+            template,
+            sampling,
+            jobs,
+            control,
+            thread,
+        }))
     }
 
     fn checked_threads(&self) -> Result<usize, Error> {
@@ -178,7 +189,11 @@ impl EngineBuilder {
             if (1..=most).contains(&value) {
                 return Ok(value);
             }
-            Err(Error::invalid_parameter(field, value.to_string(), format!("1 to {most}")))
+            Err(Error::invalid_parameter(
+                field,
+                value.to_string(),
+                format!("1 to {most}"),
+            ))
         };
         between("prefill_chunk", self.prefill_chunk, 4096)?;
         self.threads.map_or_else(
@@ -213,7 +228,11 @@ impl EngineBuilder {
             let building = scope.spawn(|| tokenizer(gguf.metadata(), file.path()));
             let mut progress = |part: f32| {
                 tracker.part(Phase::Loading, f64::from(part));
-                if (self.cancel)() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                if (self.cancel)() {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
             };
             let runner = Runner::load(gguf, options, &mut progress);
             let tokenizer = building.join().map_err(|_| Error::Internal {
@@ -226,39 +245,59 @@ impl EngineBuilder {
 
 impl std::fmt::Debug for EngineBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("EngineBuilder").field("model", &self.model).finish_non_exhaustive()
+        f.debug_struct("EngineBuilder")
+            .field("model", &self.model)
+            .finish_non_exhaustive()
     }
 }
 
-fn compile(source: String) -> Result<Template, Error> {
-    let compiled = ChatTemplate::new(&source).map_err(Error::Template)?;
-    Ok(Template::Ready { source, compiled })
+fn compile(source: &str) -> Result<Template, Error> {
+    let compiled = ChatTemplate::new(source).map_err(Error::Template)?;
+    Ok(Template::Ready(Box::new(compiled)))
 }
 
 /// The model's own template. One that does not compile is no reason not to load: the model can
 /// still continue text, and a conversation gets the error.
 fn own_template(gguf: &Gguf<'_>, notes: &mut Vec<String>) -> Template {
     let source = match gguf.metadata().str("tokenizer.chat_template") {
-        Ok(Some(source)) => source.to_owned(),
+        Ok(Some(source)) => source,
         Ok(None) => return Template::Missing,
         Err(error) => {
             notes.push(format!("the model's chat template cannot be used: {error}"));
             return Template::Missing;
         }
     };
-    match ChatTemplate::new(&source) {
-        Ok(compiled) => Template::Ready { source, compiled },
+    match ChatTemplate::new(source) {
+        Ok(compiled) => Template::Ready(Box::new(compiled)),
         Err(error) => {
             notes.push(format!("the model's chat template cannot be used: {error}"));
-            Template::Broken { source }
+            Template::Broken(source.to_owned())
         }
     }
+}
+
+/// Every id that the tokenizer gives must have an embedding.
+fn check_vocabulary(tokenizer: &Tokenizer, vocab_size: usize) -> Result<(), NnError> {
+    if tokenizer.vocab_size() <= vocab_size {
+        return Ok(());
+    }
+    let problem = format!(
+        "has {} tokens, the model has {vocab_size}",
+        tokenizer.vocab_size()
+    );
+    Err(NnError::Config {
+        field: "tokenizer.ggml.tokens".to_owned(),
+        problem,
+    })
 }
 
 fn check_memory(needed: Memory, available: Option<u64>) -> Result<(), Error> {
     match available {
         Some(available_bytes) if needed.total() as u64 > available_bytes => {
-            Err(Error::InsufficientMemory { needed, available_bytes })
+            Err(Error::InsufficientMemory {
+                needed,
+                available_bytes,
+            })
         }
         _ => Ok(()),
     }
@@ -270,7 +309,11 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused_with_the_breakdown() {
-        let needed = Memory { weights_bytes: 300 << 20, kv_bytes: 100 << 20, workspace_bytes: 1 };
+        let needed = Memory {
+            weights_bytes: 300 << 20,
+            kv_bytes: 100 << 20,
+            workspace_bytes: 1,
+        };
         check_memory(needed, None).expect("unknown is not too little");
         check_memory(needed, Some(401 << 20)).expect("it fits");
         let error = check_memory(needed, Some(400 << 20)).expect_err("one byte too many");
@@ -288,7 +331,10 @@ mod tests {
     fn parameters_are_checked_before_anything_is_fetched() {
         let refused = |builder: EngineBuilder| builder.load().expect_err("refused").to_string();
         let builder = || Engine::builder("no such model anywhere");
-        assert_eq!(refused(builder().threads(0)), "`threads` is 0, must be 1 to 1024");
+        assert_eq!(
+            refused(builder().threads(0)),
+            "`threads` is 0, must be 1 to 1024"
+        );
         assert!(refused(builder().prefill_chunk(0)).contains("`prefill_chunk` is 0"));
         assert!(refused(builder().template("{% for %}")).contains("chat template"));
     }

@@ -26,7 +26,11 @@ pub struct Chat {
 
 impl Chat {
     pub(crate) fn new(engine: Engine) -> Self {
-        Self { engine, history: Vec::new(), sampling: Sampling::default() }
+        Self {
+            engine,
+            history: Vec::new(),
+            sampling: Sampling::default(),
+        }
     }
 
     /// Starts the conversation with instructions to the model.
@@ -99,7 +103,12 @@ impl Chat {
     pub fn stream(&mut self, text: impl Into<String>) -> Result<ChatStream<'_>, Error> {
         let request = self.begin(text.into());
         match self.engine.stream(request) {
-            Ok(stream) => Ok(ChatStream { chat: self, stream, said: String::new(), open: true }),
+            Ok(stream) => Ok(ChatStream {
+                chat: self,
+                stream,
+                said: String::new(),
+                open: true,
+            }),
             Err(error) => {
                 self.end("", false);
                 Err(error)
@@ -122,7 +131,9 @@ impl Chat {
     }
 
     fn starts_with_system(&self) -> bool {
-        self.history.first().is_some_and(|message| message.role == Role::System)
+        self.history
+            .first()
+            .is_some_and(|message| message.role == Role::System)
     }
 }
 

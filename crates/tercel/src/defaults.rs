@@ -16,7 +16,12 @@ pub(crate) fn of_model(metadata: &Metadata<'_>) -> (Sampling, Vec<String>) {
         repetition_penalty: float("penalty_repeat"),
         ..Sampling::default()
     };
-    let mut count = |key: &str| note(signed(metadata, &format!("general.sampling.{key}")), &mut notes);
+    let mut count = |key: &str| {
+        note(
+            signed(metadata, &format!("general.sampling.{key}")),
+            &mut notes,
+        )
+    };
     // At most 0 keeps all tokens.
     found.top_k = count("top_k").map(|k| usize::try_from(k).unwrap_or(0));
     match count("penalty_last_n") {
@@ -26,7 +31,9 @@ pub(crate) fn of_model(metadata: &Metadata<'_>) -> (Sampling, Vec<String>) {
         None => {}
     }
     if let Err(error) = found.validate() {
-        notes.push(format!("the model's own sampling defaults are not used: {error}"));
+        notes.push(format!(
+            "the model's own sampling defaults are not used: {error}"
+        ));
         found = Sampling::default();
     }
     (found, notes)
@@ -47,7 +54,9 @@ fn signed(metadata: &Metadata<'_>, key: &str) -> Result<Option<i64>, GgufError> 
 
 fn note<T>(value: Result<Option<T>, GgufError>, notes: &mut Vec<String>) -> Option<T> {
     value.unwrap_or_else(|error| {
-        notes.push(format!("a sampling default of the model is not used: {error}"));
+        notes.push(format!(
+            "a sampling default of the model is not used: {error}"
+        ));
         None
     })
 }
@@ -62,7 +71,9 @@ mod tests {
     fn read(entries: &[(&str, OwnedValue)]) -> (Sampling, Vec<String>) {
         let mut writer = Writer::new();
         for (key, value) in entries {
-            writer.set(&format!("general.sampling.{key}"), value.clone()).expect("a valid entry");
+            writer
+                .set(&format!("general.sampling.{key}"), value.clone())
+                .expect("a valid entry");
         }
         let mut file = Vec::new();
         writer.write_to(&mut file).expect("written");
@@ -93,13 +104,17 @@ mod tests {
 
     #[test]
     fn what_cannot_be_used_is_told() {
-        let (sampling, notes) =
-            read(&[("temp", OwnedValue::F32(f32::NAN)), ("top_k", OwnedValue::U32(7))]);
+        let (sampling, notes) = read(&[
+            ("temp", OwnedValue::F32(f32::NAN)),
+            ("top_k", OwnedValue::U32(7)),
+        ]);
         assert_eq!(sampling, Sampling::default());
         assert!(notes[0].contains("`temperature` is NaN"), "{notes:?}");
 
-        let (sampling, notes) =
-            read(&[("temp", OwnedValue::Str("hot".into())), ("top_k", OwnedValue::U32(7))]);
+        let (sampling, notes) = read(&[
+            ("temp", OwnedValue::Str("hot".into())),
+            ("top_k", OwnedValue::U32(7)),
+        ]);
         assert_eq!(sampling.top_k, Some(7));
         assert!(notes[0].contains("general.sampling.temp"), "{notes:?}");
     }

@@ -107,14 +107,21 @@ impl Engine {
         // The last token is never put into the context.
         if tokens.len() > prompter.max_context {
             let (prompt_tokens, max_context) = (tokens.len() - 1, prompter.max_context);
-            return Err(Error::ContextOverflow { prompt_tokens, max_context });
+            return Err(Error::ContextOverflow {
+                prompt_tokens,
+                max_context,
+            });
         }
         if tokens.len() < 2 || from > tokens.len() - 2 {
             let range = format!("at most the number of tokens ({}) less two", tokens.len());
             return Err(Error::invalid_parameter("from", from.to_string(), range));
         }
         let (result, answer) = sync_channel(1);
-        self.inner.submit(Job::Score(Score { tokens: tokens.to_vec(), from, result }))?;
+        self.inner.submit(Job::Score(Score {
+            tokens: tokens.to_vec(),
+            from,
+            result,
+        }))?;
         answer.recv().map_err(|_| self.inner.control.closed())?
     }
 
@@ -148,10 +155,28 @@ impl Engine {
     }
 
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { info, tokenizer, template, sampling, jobs, control, thread } = parts;
+        let Parts {
+            info,
+            tokenizer,
+            template,
+            sampling,
+            jobs,
+            control,
+            thread,
+        } = parts;
         let (jobs, thread) = (Some(jobs), Some(thread));
-        let inner = Inner { info, tokenizer, template, sampling, jobs, control, thread };
-        Self { inner: Arc::new(inner) }
+        let inner = Inner {
+            info,
+            tokenizer,
+            template,
+            sampling,
+            jobs,
+            control,
+            thread,
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
     }
 
     /// Checks a request and makes it a job with a channel of `capacity` deltas.
@@ -160,7 +185,10 @@ impl Engine {
         let Request { input, sampling } = request;
         let settings = sampling.resolve(&self.inner.sampling)?;
         let prompt = self.inner.prompter().tokens(input)?;
-        let usage = Usage { prompt_tokens: prompt.len(), ..Usage::default() };
+        let usage = Usage {
+            prompt_tokens: prompt.len(),
+            ..Usage::default()
+        };
         let draft = Reply {
             text: String::new(),
             tokens: Vec::new(),
@@ -173,13 +201,21 @@ impl Engine {
             threads: self.inner.info.threads,
         };
         let (sender, receiver) = pipe(capacity, accepted, draft);
-        Ok((Job::Generate(Generate { prompt, events: sender }), receiver))
+        Ok((
+            Job::Generate(Generate {
+                prompt,
+                events: sender,
+            }),
+            receiver,
+        ))
     }
 }
 
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Engine").field("info", &self.inner.info).finish_non_exhaustive()
+        f.debug_struct("Engine")
+            .field("info", &self.inner.info)
+            .finish_non_exhaustive()
     }
 }
 

@@ -171,7 +171,11 @@ impl Error {
             {
                 "out_of_memory"
             }
-            Self::Model { error: NnError::Cancelled, .. } | Self::Cancelled => "cancelled",
+            Self::Model {
+                error: NnError::Cancelled,
+                ..
+            }
+            | Self::Cancelled => "cancelled",
             Self::Unreadable { .. }
             | Self::NotAModelFile { .. }
             | Self::InvalidFile { .. }
@@ -200,11 +204,17 @@ impl Error {
             Self::ContextTooLong { trained, .. } => {
                 Some(format!("use at most `--max-context {trained}`"))
             }
-            Self::InsufficientMemory { needed, available_bytes } => {
+            Self::InsufficientMemory {
+                needed,
+                available_bytes,
+            } => {
                 let fixed = needed.total().saturating_sub(needed.kv_bytes);
                 let fits = u64::try_from(fixed).is_ok_and(|fixed| fixed < *available_bytes);
-                let advice =
-                    if fits { "use a smaller `--max-context`" } else { "use a smaller model" };
+                let advice = if fits {
+                    "use a smaller `--max-context`"
+                } else {
+                    "use a smaller model"
+                };
                 Some(format!("{advice}, or close other programs"))
             }
             Self::InvalidFile { .. } => {
@@ -220,7 +230,11 @@ impl Error {
         value: impl Into<String>,
         range: impl Into<String>,
     ) -> Self {
-        Self::InvalidParameter { field, value: value.into(), range: range.into() }
+        Self::InvalidParameter {
+            field,
+            value: value.into(),
+            range: range.into(),
+        }
     }
 }
 

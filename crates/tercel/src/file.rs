@@ -6,11 +6,14 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use tercel_formats::Gguf;
 use tercel_formats::gguf::Metadata;
-use tercel_nn::{Options, Runner};
+use tercel_nn::Runner;
 use tercel_text::Tokenizer;
 
+use crate::builder::DEFAULT_PREFILL_CHUNK;
 use crate::defaults;
 use crate::error::Error;
+use crate::machine;
+use crate::model::options;
 use crate::sampling::Sampling;
 use crate::weights::Weights;
 
@@ -32,7 +35,9 @@ impl ModelFile {
     /// # Errors
     /// [`Error::Unreadable`], [`Error::NotAModelFile`] or [`Error::InvalidFile`], with the path.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
-        let file = Self { weights: Weights::open(path.as_ref())? };
+        let file = Self {
+            weights: Weights::open(path.as_ref())?,
+        };
         file.gguf()?;
         Ok(file)
     }
@@ -62,7 +67,11 @@ impl ModelFile {
         let text = |key: &str| metadata.str(key).ok().flatten().map(str::to_owned);
         let model = summary(&gguf, self.path())?;
         let max_context = resolve_context(max_context, model.trained_context)?;
-        let options = Options { max_context, ..Options::default() };
+        let options = options(
+            max_context,
+            DEFAULT_PREFILL_CHUNK,
+            machine::physical_cores(),
+        );
         let memory = Runner::estimate(&gguf, &options).map_err(|error| self.model_error(error))?;
         let mut types = BTreeMap::new();
         for tensor in gguf.tensors() {
@@ -72,7 +81,11 @@ impl ModelFile {
         }
         let mut tensor_types: Vec<TensorType> = types
             .into_iter()
-            .map(|(dtype, (tensors, bytes))| TensorType { dtype, tensors, bytes })
+            .map(|(dtype, (tensors, bytes))| TensorType {
+                dtype,
+                tensors,
+                bytes,
+            })
             .collect();
         tensor_types.sort_by_key(|of_type| std::cmp::Reverse(of_type.bytes));
         Ok(Inspection {
@@ -93,12 +106,17 @@ impl ModelFile {
     }
 
     pub(crate) fn gguf(&self) -> Result<Gguf<'_>, Error> {
-        Gguf::parse(self.weights.bytes())
-            .map_err(|error| Error::InvalidFile { path: self.path().into(), error })
+        Gguf::parse(self.weights.bytes()).map_err(|error| Error::InvalidFile {
+            path: self.path().into(),
+            error,
+        })
     }
 
     pub(crate) fn model_error(&self, error: tercel_nn::NnError) -> Error {
-        Error::Model { path: self.path().into(), error }
+        Error::Model {
+            path: self.path().into(),
+            error,
+        }
     }
 }
 
@@ -202,10 +220,17 @@ pub struct TensorType {
 }
 
 pub(crate) fn summary(gguf: &Gguf<'_>, path: &Path) -> Result<ModelSummary, Error> {
-    let info = Runner::describe(gguf)
-        .map_err(|error| Error::Model { path: path.into(), error })?;
+    let info = Runner::describe(gguf).map_err(|error| Error::Model {
+        path: path.into(),
+        error,
+    })?;
     Ok(ModelSummary {
-        name: gguf.metadata().str("general.name").ok().flatten().map(str::to_owned),
+        name: gguf
+            .metadata()
+            .str("general.name")
+            .ok()
+            .flatten()
+            .map(str::to_owned),
         architecture: info.architecture,
         parameters: info.parameters,
         vocab_size: info.vocab_size,
@@ -221,18 +246,21 @@ pub(crate) fn summary(gguf: &Gguf<'_>, path: &Path) -> Result<ModelSummary, Erro
 }
 
 pub(crate) fn tokenizer(metadata: &Metadata<'_>, path: &Path) -> Result<Tokenizer, Error> {
-    Tokenizer::from_gguf(metadata).map_err(|error| Error::Tokenizer { path: path.into(), error })
+    Tokenizer::from_gguf(metadata).map_err(|error| Error::Tokenizer {
+        path: path.into(),
+        error,
+    })
 }
 
 /// The context to load with.
 pub(crate) fn resolve_context(asked: Option<usize>, trained: usize) -> Result<usize, Error> {
     match asked {
-        Some(requested) if requested > trained => {
-            Err(Error::ContextTooLong { requested, trained })
-        }
-        Some(requested) if requested < 2 => {
-            Err(Error::invalid_parameter("max_context", requested.to_string(), "at least 2"))
-        }
+        Some(requested) if requested > trained => Err(Error::ContextTooLong { requested, trained }),
+        Some(requested) if requested < 2 => Err(Error::invalid_parameter(
+            "max_context",
+            requested.to_string(),
+            "at least 2",
+        )),
         Some(requested) => Ok(requested),
         None => Ok(trained.min(DEFAULT_CONTEXT)),
     }

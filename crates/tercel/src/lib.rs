@@ -58,7 +58,7 @@ pub use error::Error;
 pub use file::{Inspection, MemoryUse, ModelFile, ModelSummary, TensorType};
 pub use pipe::CancelHandle;
 pub use reply::{Event, Reply, StopReason, Timings, Usage};
-pub use request::Request;
+pub use request::{Request, parse_role};
 pub use sampling::{Sampling, Settings};
 pub use source::{Phase, Progress};
 pub use stream::Stream;

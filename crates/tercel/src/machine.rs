@@ -41,7 +41,9 @@ fn cores_of(cpus: &Path) -> Option<usize> {
 }
 
 fn meminfo_available(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kilobytes.checked_mul(1024)
 }
@@ -52,7 +54,9 @@ fn group_available(group: &Path) -> Option<u64> {
     let limit: u64 = read("memory.max")?.trim().parse().ok()?;
     let used: u64 = read("memory.current")?.trim().parse().ok()?;
     let cache = read("memory.stat").and_then(|stat| {
-        let line = stat.lines().find_map(|line| line.strip_prefix("inactive_file "))?;
+        let line = stat
+            .lines()
+            .find_map(|line| line.strip_prefix("inactive_file "))?;
         line.trim().parse::<u64>().ok()
     });
     Some(limit.saturating_sub(used.saturating_sub(cache.unwrap_or(0))))
@@ -65,8 +69,12 @@ mod tests {
     #[test]
     fn hyper_threads_of_a_core_count_once() {
         let root = tempfile::tempdir().expect("a directory");
-        for (cpu, siblings) in [("cpu0", "0,2"), ("cpu1", "1,3"), ("cpu2", "0,2"), ("cpu3", "1,3")]
-        {
+        for (cpu, siblings) in [
+            ("cpu0", "0,2"),
+            ("cpu1", "1,3"),
+            ("cpu2", "0,2"),
+            ("cpu3", "1,3"),
+        ] {
             let topology = root.path().join(cpu).join("topology");
             fs::create_dir_all(&topology).expect("created");
             fs::write(topology.join("thread_siblings_list"), siblings).expect("written");

@@ -1,8 +1,24 @@
 //! What the scheduler needs of a model: one sequence of tokens, and the logits after it.
 
-use tercel_nn::{Chunk, NnError, Runner, SequenceId, Wanted};
+use tercel_nn::{Chunk, NnError, Options, Runner, SequenceId, Wanted};
 
 use crate::TokenId;
+
+/// The most tokens that one step may want logits of: enough for scoring to be fast, few enough for
+/// a large vocabulary.
+pub(crate) const MAX_ROWS: usize = 32;
+
+/// What a runner for one sequence is made for.
+pub(crate) fn options(max_context: usize, prefill_chunk: usize, threads: usize) -> Options {
+    Options {
+        max_context,
+        max_sequences: 1,
+        max_batch_tokens: prefill_chunk,
+        max_outputs: MAX_ROWS.min(prefill_chunk),
+        threads,
+        ..Options::default()
+    }
+}
 
 /// A model that holds one sequence.
 pub(crate) trait Model: Send {
@@ -43,7 +59,11 @@ impl Model for RunnerModel {
         wanted: Wanted,
         row: &mut dyn FnMut(usize, &[f32]),
     ) -> Result<(), NnError> {
-        let logits = self.runner.forward(&[Chunk { sequence: self.sequence, tokens, wanted }])?;
+        let logits = self.runner.forward(&[Chunk {
+            sequence: self.sequence,
+            tokens,
+            wanted,
+        }])?;
         (0..logits.rows()).for_each(|i| row(i, logits.row(i)));
         Ok(())
     }

@@ -17,7 +17,11 @@ use crate::reply::{Event, Reply};
 /// passes. `accepted` is when the request arrived; `draft` is the reply if it is cancelled before
 /// it starts, and what the producer fills in otherwise.
 pub(crate) fn pipe(capacity: usize, accepted: Instant, draft: Reply) -> (Sender, Receiver) {
-    let state = State { events: VecDeque::new(), draft: Some(draft), finished: false };
+    let state = State {
+        events: VecDeque::new(),
+        draft: Some(draft),
+        finished: false,
+    };
     let shared = Arc::new(Shared {
         capacity,
         accepted,
@@ -86,7 +90,11 @@ impl Sender {
             drop(state);
             self.0.changed.notify_all();
         }
-        if self.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if self.is_cancelled() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     }
 
     /// Ends the request, with a last delta where there is one. Never waits.
@@ -165,7 +173,9 @@ impl Shared {
     }
 
     fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+        self.changed
+            .wait(state)
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn cancel(&self) {

@@ -11,7 +11,10 @@ use crate::sampling::Settings;
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[non_exhaustive]
-#[expect(clippy::large_enum_variant, reason = "it is moved once per token; a box helps nobody")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is moved once per token; a box helps nobody"
+)]
 pub enum Event {
     /// More text. The deltas of a request, joined, are the text of its reply.
     Delta {
@@ -128,15 +131,21 @@ impl Timings {
     /// Fills in the rates, once the seconds are final.
     pub(crate) fn set_rates(&mut self, usage: &Usage) {
         let rate = |tokens: usize, seconds: f64| {
-            if seconds > 0.0 { tokens as f64 / seconds } else { 0.0 }
+            if seconds > 0.0 {
+                tokens as f64 / seconds
+            } else {
+                0.0
+            }
         };
         // Without a first token, the seconds of prefill cover an unknown part of the prompt.
         if usage.generated_tokens > 0 {
             let computed = usage.prompt_tokens.saturating_sub(usage.cached_tokens);
             self.prefill_tokens_per_second = rate(computed, self.prefill_seconds);
         }
-        self.tokens_per_second =
-            rate(usage.generated_tokens.saturating_sub(1), self.decode_seconds);
+        self.tokens_per_second = rate(
+            usage.generated_tokens.saturating_sub(1),
+            self.decode_seconds,
+        );
     }
 }
 
@@ -146,22 +155,42 @@ mod tests {
 
     #[test]
     fn rates_count_computed_prompt_tokens_and_tokens_after_the_first() {
-        let mut timings =
-            Timings { prefill_seconds: 2.0, decode_seconds: 0.5, ..Timings::default() };
-        timings.set_rates(&Usage { prompt_tokens: 30, cached_tokens: 10, generated_tokens: 11 });
+        let mut timings = Timings {
+            prefill_seconds: 2.0,
+            decode_seconds: 0.5,
+            ..Timings::default()
+        };
+        timings.set_rates(&Usage {
+            prompt_tokens: 30,
+            cached_tokens: 10,
+            generated_tokens: 11,
+        });
         assert_eq!(timings.prefill_tokens_per_second(), 10.0);
         assert_eq!(timings.tokens_per_second(), 20.0);
 
-        let mut timings = Timings { prefill_seconds: 2.0, ..Timings::default() };
-        timings.set_rates(&Usage { prompt_tokens: 30, cached_tokens: 0, generated_tokens: 1 });
+        let mut timings = Timings {
+            prefill_seconds: 2.0,
+            ..Timings::default()
+        };
+        timings.set_rates(&Usage {
+            prompt_tokens: 30,
+            cached_tokens: 0,
+            generated_tokens: 1,
+        });
         assert_eq!(timings.tokens_per_second(), 0.0);
     }
 
     #[test]
     fn events_are_tagged_and_names_agree_with_the_vocabulary() {
-        let delta = Event::Delta { text: "a".into(), token_index: 3 };
+        let delta = Event::Delta {
+            text: "a".into(),
+            token_index: 3,
+        };
         let json = serde_json::to_value(delta).expect("serializes");
-        assert_eq!(json, serde_json::json!({"type": "delta", "text": "a", "token_index": 3}));
+        assert_eq!(
+            json,
+            serde_json::json!({"type": "delta", "text": "a", "token_index": 3})
+        );
         for reason in [
             StopReason::Eos,
             StopReason::StopSequence,
@@ -169,7 +198,10 @@ mod tests {
             StopReason::ContextFull,
             StopReason::Cancelled,
         ] {
-            assert_eq!(serde_json::to_value(reason).expect("serializes"), reason.name());
+            assert_eq!(
+                serde_json::to_value(reason).expect("serializes"),
+                reason.name()
+            );
             assert_eq!(reason.to_string(), reason.name());
         }
     }

@@ -1,6 +1,6 @@
 //! What is asked of an engine: a prompt in one of three forms, and how to sample.
 
-use tercel_text::{ChatTemplate, Message, TemplateInput, Tokenizer};
+use tercel_text::{ChatTemplate, Message, Role, TemplateInput, Tokenizer};
 
 use crate::TokenId;
 use crate::error::Error;
@@ -44,8 +44,24 @@ impl Request {
     sampling_setters!();
 
     fn new(input: Input) -> Self {
-        Self { input, sampling: Sampling::default() }
+        Self {
+            input,
+            sampling: Sampling::default(),
+        }
     }
+}
+
+/// The role with this name, as wire formats and saved conversations write it.
+///
+/// # Errors
+/// [`Error::InvalidRole`] for any other name.
+pub fn parse_role(name: &str) -> Result<Role, Error> {
+    [Role::System, Role::User, Role::Assistant, Role::Tool]
+        .into_iter()
+        .find(|role| role.name() == name)
+        .ok_or_else(|| Error::InvalidRole {
+            role: name.to_owned(),
+        })
 }
 
 /// What turns requests into tokens.
@@ -62,8 +78,8 @@ pub(crate) struct Prompter<'a> {
 pub(crate) enum Template {
     Missing,
     /// The model's own does not compile; the reason is told when it is needed.
-    Broken { source: String },
-    Ready { source: String, compiled: ChatTemplate },
+    Broken(String),
+    Ready(Box<ChatTemplate>),
 }
 
 impl Template {
@@ -71,7 +87,8 @@ impl Template {
     pub(crate) fn source(&self) -> Option<&str> {
         match self {
             Self::Missing => None,
-            Self::Broken { source } | Self::Ready { source, .. } => Some(source),
+            Self::Broken(source) => Some(source),
+            Self::Ready(template) => Some(template.source()),
         }
     }
 }
@@ -87,7 +104,10 @@ impl Prompter<'_> {
         self.check(&tokens, "tokens")?;
         if tokens.len() >= self.max_context {
             let (prompt_tokens, max_context) = (tokens.len(), self.max_context);
-            return Err(Error::ContextOverflow { prompt_tokens, max_context });
+            return Err(Error::ContextOverflow {
+                prompt_tokens,
+                max_context,
+            });
         }
         Ok(tokens)
     }
@@ -97,10 +117,17 @@ impl Prompter<'_> {
         if tokens.is_empty() {
             return Err(Error::EmptyPrompt);
         }
-        match tokens.iter().find(|&&token| token as usize >= self.vocab_size) {
+        match tokens
+            .iter()
+            .find(|&&token| token as usize >= self.vocab_size)
+        {
             Some(token) => {
                 let range = format!("ids below {}", self.vocab_size);
-                Err(Error::invalid_parameter(field, format!("a list with {token}"), range))
+                Err(Error::invalid_parameter(
+                    field,
+                    format!("a list with {token}"),
+                    range,
+                ))
             }
             None => Ok(()),
         }
@@ -120,21 +147,40 @@ impl Prompter<'_> {
     }
 
     fn chat(&self, messages: &[Message]) -> Result<Vec<TokenId>, Error> {
-        let Some(last) = messages.last() else { return Err(Error::EmptyMessages) };
+        let Some(last) = messages.last() else {
+            return Err(Error::EmptyMessages);
+        };
         if last.content.trim().is_empty() {
             return Err(Error::EmptyPrompt);
         }
         let template = match self.template {
             Template::Missing => return Err(Error::NoChatTemplate),
             // It failed before, so it fails again, with the same reason.
-            Template::Broken { source } => &ChatTemplate::new(source).map_err(Error::Template)?,
-            Template::Ready { compiled, .. } => compiled,
+            Template::Broken(source) => &ChatTemplate::new(source).map_err(Error::Template)?,
+            Template::Ready(template) => template,
         };
         let name = |id: Option<TokenId>| id.and_then(|id| self.tokenizer.token(id));
-        let mut input = TemplateInput::new(&messages, self.tokenizer.markers());
+        let mut input = TemplateInput::new(messages, self.tokenizer.markers());
         input.bos_token = name(self.tokenizer.bos()).unwrap_or_default();
         input.eos_token = name(self.tokenizer.eos()).unwrap_or_default();
         let rendered = template.render(&input).map_err(Error::Template)?;
         Ok(self.tokenizer.encode_rendered(&rendered))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roles_have_one_name_each() {
+        for name in ["system", "user", "assistant", "tool"] {
+            assert_eq!(parse_role(name).expect("a role").name(), name);
+        }
+        for name in ["", "User", "developer"] {
+            let error = parse_role(name).expect_err("no role");
+            assert_eq!(error.kind(), "invalid_role");
+            assert!(error.to_string().starts_with(&format!("role `{name}`")));
+        }
     }
 }

@@ -38,7 +38,10 @@ mod tests {
         // The first outputs of the reference implementation for the seed 1234567.
         let expected = [6_457_827_717_110_365_317, 3_203_168_211_198_807_973];
         for (n, expected) in expected.into_iter().enumerate() {
-            assert_eq!(mix(1_234_567_u64.wrapping_add(GOLDEN.wrapping_mul(n as u64))), expected);
+            assert_eq!(
+                mix(1_234_567_u64.wrapping_add(GOLDEN.wrapping_mul(n as u64))),
+                expected
+            );
         }
     }
 
@@ -51,7 +54,10 @@ mod tests {
                 assert!((0.0..1.0).contains(&u));
                 bins[(u * 64.0) as usize] += 1;
             }
-            let chi: f64 = bins.iter().map(|&n| (f64::from(n) - 1000.0).powi(2) / 1000.0).sum();
+            let chi: f64 = bins
+                .iter()
+                .map(|&n| (f64::from(n) - 1000.0).powi(2) / 1000.0)
+                .sum();
             // 63 degrees of freedom: p = 0.001 lies at 103.4.
             assert!(chi < 103.4, "chi-square {chi}");
         }

@@ -34,14 +34,23 @@ impl Sampler {
     /// Starts a request: `prompt` counts as recent tokens.
     pub(crate) fn begin(&mut self, settings: &Settings, prompt: &[TokenId]) {
         self.settings.clone_from(settings);
-        let window = if penalties_are_on(settings) { settings.repetition_window } else { 0 };
+        let window = if penalties_are_on(settings) {
+            settings.repetition_window
+        } else {
+            0
+        };
         self.recent.begin(window, prompt);
     }
 
     /// The token of `step`, counted from 0, for `logits` `(vocab_size)`. Calling it again with the
     /// same arguments gives the same token.
     pub(crate) fn sample(&mut self, step: u64, logits: &[f32]) -> Result<TokenId, InvalidLogits> {
-        let Self { settings, recent, penalised, candidates } = self;
+        let Self {
+            settings,
+            recent,
+            penalised,
+            candidates,
+        } = self;
         let logits = if penalties_are_on(settings) {
             penalised.clear();
             penalised.extend_from_slice(logits);
@@ -133,7 +142,9 @@ fn penalties_are_on(settings: &Settings) -> bool {
 /// defines them.
 fn apply_penalties(logits: &mut [f32], recent: &Recent, settings: &Settings) {
     for (&id, &count) in &recent.counts {
-        let Some(logit) = logits.get_mut(id as usize) else { continue };
+        let Some(logit) = logits.get_mut(id as usize) else {
+            continue;
+        };
         let repeated = if *logit > 0.0 {
             // A tiny penalty must not turn a logit into infinity.
             (*logit / settings.repetition_penalty).min(f32::MAX)
@@ -154,12 +165,24 @@ fn highest(logits: &[f32]) -> Result<f32, InvalidLogits> {
     for block in blocks {
         for lane in 0..8 {
             valid[lane] &= block[lane] < f32::INFINITY;
-            lanes[lane] = if block[lane] > lanes[lane] { block[lane] } else { lanes[lane] };
+            lanes[lane] = if block[lane] > lanes[lane] {
+                block[lane]
+            } else {
+                lanes[lane]
+            };
         }
     }
     let all_valid = valid.iter().all(|&v| v) && rest.iter().all(|&logit| logit < f32::INFINITY);
-    let highest = lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max);
-    if all_valid && highest.is_finite() { Ok(highest) } else { Err(InvalidLogits) }
+    let highest = lanes
+        .iter()
+        .chain(rest)
+        .copied()
+        .fold(f32::NEG_INFINITY, f32::max);
+    if all_valid && highest.is_finite() {
+        Ok(highest)
+    } else {
+        Err(InvalidLogits)
+    }
 }
 
 /// Fills `candidates` with the `k` highest logits, highest first; with all of them, by id, where
@@ -168,7 +191,11 @@ fn keep_top_k(candidates: &mut Vec<Candidate>, logits: &[f32], k: usize) {
     const BLOCK: usize = 32;
 
     candidates.clear();
-    let of = |(id, &logit): (usize, &f32)| Candidate { logit, id: token_id(id), weight: 0.0 };
+    let of = |(id, &logit): (usize, &f32)| Candidate {
+        logit,
+        id: token_id(id),
+        weight: 0.0,
+    };
     if k == 0 || k >= logits.len() {
         candidates.extend(logits.iter().enumerate().map(of));
         return;
@@ -182,7 +209,9 @@ fn keep_top_k(candidates: &mut Vec<Candidate>, logits: &[f32], k: usize) {
         candidates[k - 1].logit
     };
     for (block, values) in logits.chunks(BLOCK).enumerate() {
-        let best = values.iter().fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a });
+        let best = values
+            .iter()
+            .fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a });
         if best <= threshold && candidates.len() >= k {
             continue;
         }
@@ -204,7 +233,11 @@ fn keep_top_k(candidates: &mut Vec<Candidate>, logits: &[f32], k: usize) {
 
 /// Keeps the fewest candidates, most likely first, whose probabilities add up to `p`.
 fn keep_top_p(candidates: &mut Vec<Candidate>, p: f64) {
-    let target = p * candidates.iter().map(|candidate| candidate.weight).sum::<f64>();
+    let total: f64 = candidates.iter().map(|candidate| candidate.weight).sum();
+    let target = p * total;
+    // Candidates below this weigh less than `1 - p` together, so the rest reaches `p` without them.
+    let least = (1.0 - p) * total / candidates.len() as f64;
+    candidates.retain(|candidate| candidate.weight >= least);
     let mut mass = 0.0;
     let mut start = 0;
     // Ranks a small front first: the mass is nearly always reached within it.
@@ -238,7 +271,11 @@ fn draw(candidates: &[Candidate], uniform: f64) -> Option<TokenId> {
         }
     }
     // Rounding can leave a rest; a token of weight 0 must not get it.
-    candidates.iter().rev().find(|candidate| candidate.weight > 0.0).map(|candidate| candidate.id)
+    candidates
+        .iter()
+        .rev()
+        .find(|candidate| candidate.weight > 0.0)
+        .map(|candidate| candidate.id)
 }
 
 /// Highest logit first, then lowest id.

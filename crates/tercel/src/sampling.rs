@@ -54,7 +54,11 @@ impl Sampling {
             presence_penalty: self.presence_penalty.or(fallback.presence_penalty),
             frequency_penalty: self.frequency_penalty.or(fallback.frequency_penalty),
             seed: self.seed.or(fallback.seed),
-            stop: if self.stop.is_empty() { fallback.stop.clone() } else { self.stop },
+            stop: if self.stop.is_empty() {
+                fallback.stop.clone()
+            } else {
+                self.stop
+            },
             ignore_eos: self.ignore_eos.or(fallback.ignore_eos),
         }
     }
@@ -65,23 +69,52 @@ impl Sampling {
     /// [`Error::InvalidParameter`] for the first value out of range.
     pub fn validate(&self) -> Result<(), Error> {
         at_least_one("max_new_tokens", self.max_new_tokens)?;
-        in_range("temperature", self.temperature, "0 to 2", |t| (0.0..=2.0).contains(&t))?;
-        in_range("top_p", self.top_p, "above 0, up to 1", |p| p > 0.0 && p <= 1.0)?;
-        in_range("min_p", self.min_p, "0 to below 1", |p| (0.0..1.0).contains(&p))?;
+        in_range("temperature", self.temperature, "0 to 2", |t| {
+            (0.0..=2.0).contains(&t)
+        })?;
+        in_range("top_p", self.top_p, "above 0, up to 1", |p| {
+            p > 0.0 && p <= 1.0
+        })?;
+        in_range("min_p", self.min_p, "0 to below 1", |p| {
+            (0.0..1.0).contains(&p)
+        })?;
         let penalty = |p: f32| p > 0.0 && p <= 2.0;
-        in_range("repetition_penalty", self.repetition_penalty, "above 0, up to 2", penalty)?;
+        in_range(
+            "repetition_penalty",
+            self.repetition_penalty,
+            "above 0, up to 2",
+            penalty,
+        )?;
         at_least_one("repetition_window", self.repetition_window)?;
         let around_zero = |p: f32| (-2.0..=2.0).contains(&p);
-        in_range("presence_penalty", self.presence_penalty, "-2 to 2", around_zero)?;
-        in_range("frequency_penalty", self.frequency_penalty, "-2 to 2", around_zero)?;
+        in_range(
+            "presence_penalty",
+            self.presence_penalty,
+            "-2 to 2",
+            around_zero,
+        )?;
+        in_range(
+            "frequency_penalty",
+            self.frequency_penalty,
+            "-2 to 2",
+            around_zero,
+        )?;
         if self.stop.len() > MAX_STOPS {
             let count = format!("a list of {}", self.stop.len());
-            return Err(Error::invalid_parameter("stop", count, "at most 16 strings"));
+            return Err(Error::invalid_parameter(
+                "stop",
+                count,
+                "at most 16 strings",
+            ));
         }
         for stop in &self.stop {
             if stop.is_empty() || stop.len() > MAX_STOP_BYTES {
                 let found = format!("a string of {} bytes", stop.len());
-                return Err(Error::invalid_parameter("stop", found, "strings of 1 to 256 bytes"));
+                return Err(Error::invalid_parameter(
+                    "stop",
+                    found,
+                    "strings of 1 to 256 bytes",
+                ));
             }
         }
         Ok(())
@@ -284,7 +317,11 @@ fn in_range(
 
 fn at_least_one(field: &'static str, value: Option<usize>) -> Result<(), Error> {
     match value {
-        Some(0) => Err(Error::invalid_parameter(field, "0".to_owned(), "at least 1")),
+        Some(0) => Err(Error::invalid_parameter(
+            field,
+            "0".to_owned(),
+            "at least 1",
+        )),
         _ => Ok(()),
     }
 }
@@ -297,7 +334,9 @@ mod tests {
     fn refused(change: impl FnOnce(&mut Sampling)) -> String {
         let mut sampling = Sampling::default();
         change(&mut sampling);
-        let error = sampling.resolve(&Sampling::default()).expect_err("out of range");
+        let error = sampling
+            .resolve(&Sampling::default())
+            .expect_err("out of range");
         assert_eq!(error.kind(), "invalid_parameter");
         error.to_string()
     }
@@ -350,7 +389,11 @@ mod tests {
 
     #[test]
     fn the_request_wins_over_the_model_and_the_model_over_tercel() {
-        let request = Sampling { top_k: Some(1), stop: vec!["a".into()], ..Sampling::default() };
+        let request = Sampling {
+            top_k: Some(1),
+            stop: vec!["a".into()],
+            ..Sampling::default()
+        };
         let model = Sampling {
             top_k: Some(2),
             top_p: Some(0.5),
@@ -358,14 +401,20 @@ mod tests {
             ..Sampling::default()
         };
         let settings = request.resolve(&model).expect("valid");
-        assert_eq!((settings.top_k, settings.top_p, settings.temperature), (1, 0.5, 0.7));
+        assert_eq!(
+            (settings.top_k, settings.top_p, settings.temperature),
+            (1, 0.5, 0.7)
+        );
         assert_eq!(settings.stop, ["a"]);
     }
 
     #[test]
     fn a_seed_is_kept_and_a_missing_one_is_drawn() {
         let resolve = |seed| {
-            let sampling = Sampling { seed, ..Sampling::default() };
+            let sampling = Sampling {
+                seed,
+                ..Sampling::default()
+            };
             sampling.resolve(&Sampling::default()).expect("valid").seed
         };
         assert_eq!(resolve(Some(42)), 42);

@@ -17,7 +17,7 @@ use tercel_text::{TextStream, Tokenizer};
 
 use crate::TokenId;
 use crate::error::Error;
-use crate::model::Model;
+use crate::model::{MAX_ROWS, Model};
 use crate::pipe::{CancelHandle, Sender};
 use crate::reply::{Event, Reply, StopReason};
 use crate::sampler::Sampler;
@@ -65,7 +65,9 @@ impl Control {
     /// The error of a request that the thread will not take any more.
     pub(crate) fn closed(&self) -> Error {
         match self.failure.get() {
-            Some(message) => Error::Internal { message: message.clone() },
+            Some(message) => Error::Internal {
+                message: message.clone(),
+            },
             None => Error::EngineClosed,
         }
     }
@@ -107,7 +109,15 @@ impl<M: Model> Scheduler<M> {
     ) -> Self {
         let held = Vec::with_capacity(max_context);
         let sampler = Sampler::default();
-        Self { model, tokenizer, control, max_context, prefill_chunk, held, sampler }
+        Self {
+            model,
+            tokenizer,
+            control,
+            max_context,
+            prefill_chunk,
+            held,
+            sampler,
+        }
     }
 
     /// Works until the engine is dropped, or a fault.
@@ -123,7 +133,8 @@ impl<M: Model> Scheduler<M> {
                 // The waiter of this job has learnt it from its dropped channel.
                 let message = format!("the engine's thread panicked: {}", panic_message(&*panic));
                 let _ = self.control.failure.set(message);
-                jobs.try_iter().for_each(|job| fail(job, || self.control.closed()));
+                jobs.try_iter()
+                    .for_each(|job| fail(job, || self.control.closed()));
                 return;
             }
         }
@@ -173,7 +184,14 @@ impl<M: Model> Scheduler<M> {
         reply.timings.queue_seconds = (started - events.accepted()).as_secs_f64();
         self.sampler.begin(&reply.settings, &prompt);
         let text = TextStream::new(&reply.settings.stop);
-        Active { reply, text, tokens: prompt, started, first: None, last: None }
+        Active {
+            reply,
+            text,
+            tokens: prompt,
+            started,
+            first: None,
+            last: None,
+        }
     }
 
     /// One prefill chunk or one token; the reason where it was the last.
@@ -181,7 +199,9 @@ impl<M: Model> Scheduler<M> {
         let pending = &active.tokens[self.held.len()..];
         if pending.len() > self.prefill_chunk {
             let chunk = &pending[..self.prefill_chunk];
-            self.model.append(chunk, Wanted::None, &mut |_, _| {}).map_err(Error::Inference)?;
+            self.model
+                .append(chunk, Wanted::None, &mut |_, _| {})
+                .map_err(Error::Inference)?;
             self.held.extend_from_slice(chunk);
             return Ok(None);
         }
@@ -189,10 +209,14 @@ impl<M: Model> Scheduler<M> {
         let mut token = None;
         let sampler = &mut self.sampler;
         self.model
-            .append(pending, Wanted::Last, &mut |_, row| token = sampler.sample(step, row).ok())
+            .append(pending, Wanted::Last, &mut |_, row| {
+                token = sampler.sample(step, row).ok();
+            })
             .map_err(Error::Inference)?;
         self.held.extend_from_slice(pending);
-        let token = token.ok_or(Error::InvalidLogits { tokens: self.held.len() })?;
+        let token = token.ok_or(Error::InvalidLogits {
+            tokens: self.held.len(),
+        })?;
         self.sampler.accept(token);
         Ok(self.accept(active, token, events))
     }
@@ -211,7 +235,10 @@ impl<M: Model> Scheduler<M> {
         let piece = active.text.push(self.tokenizer.piece(token));
         if !piece.text.is_empty() {
             active.reply.text.push_str(&piece.text);
-            let delta = Event::Delta { text: piece.text, token_index };
+            let delta = Event::Delta {
+                text: piece.text,
+                token_index,
+            };
             if events.send(delta).is_break() {
                 return Some(StopReason::Cancelled);
             }
@@ -229,9 +256,6 @@ impl<M: Model> Scheduler<M> {
     }
 
     fn score(&mut self, request: &Score) -> Result<Vec<f64>, Error> {
-        // A row of logits per token: few at a time, so that they stay small.
-        const ROWS: usize = 32;
-
         let Score { tokens, from, .. } = request;
         // The last token is only predicted.
         let context = &tokens[..tokens.len() - 1];
@@ -243,9 +267,15 @@ impl<M: Model> Scheduler<M> {
             }
             let start = self.held.len();
             let (end, wanted) = if start < *from {
-                (from.saturating_sub(start).min(self.prefill_chunk) + start, Wanted::None)
+                (
+                    from.saturating_sub(start).min(self.prefill_chunk) + start,
+                    Wanted::None,
+                )
             } else {
-                (context.len().min(start + ROWS.min(self.prefill_chunk)), Wanted::All)
+                (
+                    context.len().min(start + MAX_ROWS.min(self.prefill_chunk)),
+                    Wanted::All,
+                )
             };
             let mut failed = false;
             let mut row = |i: usize, row: &[f32]| match log_probability(row, tokens[start + i + 1])
@@ -258,7 +288,9 @@ impl<M: Model> Scheduler<M> {
                 .map_err(Error::Inference)?;
             self.held.extend_from_slice(&context[start..end]);
             if failed {
-                return Err(Error::InvalidLogits { tokens: self.held.len() });
+                return Err(Error::InvalidLogits {
+                    tokens: self.held.len(),
+                });
             }
         }
         Ok(scores)
@@ -267,7 +299,13 @@ impl<M: Model> Scheduler<M> {
     /// Keeps what the sequence shares with `tokens`, at most `most` tokens of it, and forgets the
     /// rest. Gives how many are kept.
     fn recall(&mut self, tokens: &[TokenId], most: usize) -> usize {
-        let shared = self.held.iter().zip(tokens).take_while(|(a, b)| a == b).count().min(most);
+        let shared = self
+            .held
+            .iter()
+            .zip(tokens)
+            .take_while(|(a, b)| a == b)
+            .count()
+            .min(most);
         if shared < self.held.len() {
             self.model.truncate(shared);
             self.held.truncate(shared);
@@ -293,7 +331,11 @@ impl Active {
     /// The reply, and the text that was held back until its end.
     fn finish(mut self, reason: StopReason, accepted: Instant) -> (Option<Event>, Reply) {
         let mut reply = self.reply;
-        let rest = if reason == StopReason::StopSequence { String::new() } else { self.text.finish() };
+        let rest = if reason == StopReason::StopSequence {
+            String::new()
+        } else {
+            self.text.finish()
+        };
         reply.text.push_str(&rest);
         reply.stop_reason = reason;
         reply.usage.generated_tokens = reply.tokens.len();
@@ -307,7 +349,10 @@ impl Active {
         timings.total_seconds = (now - accepted).as_secs_f64();
         timings.set_rates(&reply.usage);
         let token_index = reply.tokens.len().saturating_sub(1);
-        let last = (!rest.is_empty()).then_some(Event::Delta { text: rest, token_index });
+        let last = (!rest.is_empty()).then_some(Event::Delta {
+            text: rest,
+            token_index,
+        });
         (last, reply)
     }
 }
@@ -334,7 +379,8 @@ fn fail(job: Job, error: impl Fn() -> Error) {
 
 fn panic_message(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
 }
 
 #[cfg(test)]

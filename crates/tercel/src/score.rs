@@ -7,7 +7,10 @@ use crate::sampler::InvalidLogits;
 pub(crate) fn log_probability(logits: &[f32], token: TokenId) -> Result<f64, InvalidLogits> {
     let chosen = logits.get(token as usize).copied().ok_or(InvalidLogits)?;
     let highest = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-    let total: f64 = logits.iter().map(|&logit| (f64::from(logit) - highest).exp()).sum();
+    let total: f64 = logits
+        .iter()
+        .map(|&logit| (f64::from(logit) - highest).exp())
+        .sum();
     let log_probability = f64::from(chosen) - highest - total.ln();
     // A NaN or an infinity anywhere in the row ends up here; a token of probability 0 may not.
     if total.is_finite() && !log_probability.is_nan() {
@@ -23,7 +26,9 @@ mod tests {
 
     #[test]
     fn probabilities_of_a_row_sum_to_one() {
-        let logits: Vec<f32> = (0..1000).map(|i| ((i * 7919) % 613) as f32 / 20.0).collect();
+        let logits: Vec<f32> = (0..1000)
+            .map(|i| ((i * 7919) % 613) as f32 / 20.0)
+            .collect();
         let sum: f64 = (0..1000_u32)
             .map(|token| log_probability(&logits, token).expect("finite").exp())
             .sum();

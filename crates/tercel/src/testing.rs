@@ -43,7 +43,10 @@ impl<F: FnMut(&[TokenId]) -> Vec<f32> + Send> Model for Fake<F> {
         row: &mut dyn FnMut(usize, &[f32]),
     ) -> Result<(), NnError> {
         assert!(!tokens.is_empty(), "a step appends something");
-        self.steps.lock().unwrap_or_else(PoisonError::into_inner).push(tokens.len());
+        self.steps
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(tokens.len());
         let mut rows = 0;
         for (i, &token) in tokens.iter().enumerate() {
             self.held.push(token);
@@ -72,7 +75,11 @@ pub(crate) fn engine_with_chunks(
     row: impl FnMut(&[TokenId]) -> Vec<f32> + Send + 'static,
 ) -> (Engine, Steps) {
     let steps = Steps::default();
-    let model = Fake { held: Vec::new(), row, steps: Arc::clone(&steps) };
+    let model = Fake {
+        held: Vec::new(),
+        row,
+        steps: Arc::clone(&steps),
+    };
     let tokenizer = Arc::new(byte_tokenizer());
     let control = Arc::new(Control::default());
     let scheduler = Scheduler::new(
@@ -84,12 +91,12 @@ pub(crate) fn engine_with_chunks(
     );
     let (jobs, queue) = sync_channel(QUEUE);
     let thread = thread::spawn(move || scheduler.run(&queue));
-    let source = "{% for m in messages %}{{ m.role[0] }}:{{ m.content }}\n{% endfor %}a:".to_owned();
-    let compiled = ChatTemplate::new(&source).expect("a valid template");
+    let source = "{% for m in messages %}{{ m.role[0] }}:{{ m.content }}\n{% endfor %}a:";
+    let compiled = ChatTemplate::new(source).expect("a valid template");
     let engine = Engine::new(Parts {
         info: info(max_context),
         tokenizer,
-        template: Template::Ready { source, compiled },
+        template: Template::Ready(Box::new(compiled)),
         sampling: Sampling::default(),
         jobs,
         control,
@@ -179,7 +186,12 @@ fn info(max_context: usize) -> Info {
         feed_forward: 0,
         sliding_window: None,
     };
-    let memory = MemoryUse { weights_bytes: 0, kv_bytes: 0, workspace_bytes: 0, total_bytes: 0 };
+    let memory = MemoryUse {
+        weights_bytes: 0,
+        kv_bytes: 0,
+        workspace_bytes: 0,
+        total_bytes: 0,
+    };
     Info {
         id: "test".into(),
         path: "test.gguf".into(),

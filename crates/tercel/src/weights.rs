@@ -21,18 +21,34 @@ pub(crate) struct Weights {
 impl Weights {
     /// Maps the regular, non-empty file at `path`.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
-        let unreadable = |reason: io::Error| Error::Unreadable { path: path.into(), reason };
+        let unreadable = |reason: io::Error| Error::Unreadable {
+            path: path.into(),
+            reason,
+        };
         // Before opening: to open a pipe would wait for its other end.
         let metadata = fs::metadata(path).map_err(unreadable)?;
         if !metadata.is_file() {
-            let problem = if metadata.is_dir() { "is a directory" } else { "is no regular file" };
-            return Err(Error::NotAModelFile { path: path.into(), problem });
+            let problem = if metadata.is_dir() {
+                "is a directory"
+            } else {
+                "is no regular file"
+            };
+            return Err(Error::NotAModelFile {
+                path: path.into(),
+                problem,
+            });
         }
         if metadata.len() == 0 {
-            return Err(Error::NotAModelFile { path: path.into(), problem: "is empty" });
+            return Err(Error::NotAModelFile {
+                path: path.into(),
+                problem: "is empty",
+            });
         }
         let file = File::open(path).map_err(unreadable)?;
-        Ok(Self { path: path.into(), map: map(&file).map_err(unreadable)? })
+        Ok(Self {
+            path: path.into(),
+            map: map(&file).map_err(unreadable)?,
+        })
     }
 
     /// The file's bytes.
@@ -46,7 +62,10 @@ impl Weights {
     }
 }
 
-#[expect(unsafe_code, reason = "a memory map is the only way to load without copying the file")]
+#[expect(
+    unsafe_code,
+    reason = "a memory map is the only way to load without copying the file"
+)]
 fn map(file: &File) -> io::Result<Mmap> {
     // SAFETY: the map is read-only, stays in this crate, and every view into it is checked against
     // its length. The one assumption the compiler cannot check is that nobody writes to the file
@@ -75,9 +94,17 @@ mod tests {
         let empty = directory.path().join("empty.gguf");
         fs::write(&empty, b"").expect("written");
         let cases = [
-            (directory.path().to_path_buf(), "is a directory", "model_load_failed"),
+            (
+                directory.path().to_path_buf(),
+                "is a directory",
+                "model_load_failed",
+            ),
             (empty, "is empty", "model_load_failed"),
-            (directory.path().join("missing.gguf"), "cannot read", "model_not_found"),
+            (
+                directory.path().join("missing.gguf"),
+                "cannot read",
+                "model_not_found",
+            ),
         ];
         for (path, problem, kind) in cases {
             let error = Weights::open(&path).expect_err("no model");

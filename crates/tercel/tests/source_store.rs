@@ -116,6 +116,30 @@ fn what_is_no_reference_is_refused_with_a_way_out() {
 }
 
 #[test]
+fn a_reference_made_by_hand_is_checked_like_one_that_was_read() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let store = Store::with_environment(directory.path(), environment());
+    for model in [
+        hub("../..", None, None),
+        hub("org/repo", Some("../x"), None),
+        hub("org/repo", None, Some("../x.gguf")),
+        hub("org/repo", None, Some("/etc/passwd.gguf")),
+    ] {
+        let errors = [
+            store.find(&model).expect_err("found"),
+            store
+                .fetch(&model, &mut Control::new())
+                .expect_err("fetched"),
+            store.remove(&model).expect_err("removed"),
+        ];
+        for error in errors {
+            assert_eq!(error.kind(), "invalid_model_reference", "{model}: {error}");
+        }
+    }
+    assert_eq!(files_below(directory.path()), Vec::<String>::new());
+}
+
+#[test]
 fn a_path_is_a_file_or_a_directory_with_one() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let root = directory.path();

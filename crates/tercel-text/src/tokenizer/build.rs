@@ -216,7 +216,11 @@ impl Tokenizer {
         let sentencepiece = matches!(scheme, Scheme::SentencePiece(_));
         // Llama 3 files may leave the flag out, and the model wants the token all the same.
         let add_bos = sentencepiece || matches!(&scheme, Scheme::ByteLevel(it) if it.wants_bos());
-        let (specials, control) = special_tokens(&vocab, sentencepiece)?;
+        let Specials {
+            all,
+            control,
+            spaced,
+        } = special_tokens(&vocab, sentencepiece)?;
         Ok(Self {
             ends: end_ids(&parts, &vocab),
             vocab,
@@ -224,8 +228,9 @@ impl Tokenizer {
             scheme,
             model: parts.model.into(),
             pre: parts.pre.unwrap_or("default").into(),
-            specials,
+            specials: all,
             control,
+            spaced,
             add_space_prefix: parts.add_space_prefix.unwrap_or(sentencepiece) && sentencepiece,
             add_bos: parts.add_bos.unwrap_or(add_bos) && parts.bos.is_some(),
             add_eos: parts.add_eos.unwrap_or(false) && parts.eos.is_some(),
@@ -254,12 +259,21 @@ fn byte_level_scheme(
     Ok((Scheme::ByteLevel(scheme), byte_level::pieces(vocab)?))
 }
 
-/// All tokens that are matched whole, and those of them that are control tokens.
-fn special_tokens(vocab: &Vocab, sentencepiece: bool) -> Result<(Markers, Markers), TextError> {
-    let mut all = Vec::new();
-    let mut control = Vec::new();
+/// Tokens that are matched whole.
+struct Specials {
+    /// Every one of them, as texts spell them.
+    all: Markers,
+    /// Control tokens, and the unknown token.
+    control: Markers,
+    /// SentencePiece's user-defined tokens with spaces, once more, for texts whose spaces have
+    /// become visible.
+    spaced: Markers,
+}
+
+fn special_tokens(vocab: &Vocab, sentencepiece: bool) -> Result<Specials, TextError> {
+    let (mut all, mut control, mut spaced) = (Vec::new(), Vec::new(), Vec::new());
     for (id, kind, text) in vocab.iter() {
-        let marker = match kind {
+        let is_control = match kind {
             TokenKind::Control | TokenKind::Unknown => true,
             TokenKind::UserDefined => false,
             TokenKind::Normal | TokenKind::Unused | TokenKind::Byte => continue,
@@ -271,28 +285,30 @@ fn special_tokens(vocab: &Vocab, sentencepiece: bool) -> Result<(Markers, Marker
                 problem: format!("a special token of {} bytes, at most 1024", text.len()),
             });
         }
-        all.push(Marker {
+        let marker = |text: &str| Marker {
             text: text.into(),
             id,
-            control: marker,
-        });
-        if marker {
-            control.push(Marker {
-                text: text.into(),
-                id,
-                control: true,
-            });
+            control: is_control,
+        };
+        if is_control {
+            control.push(marker(text));
+            all.push(marker(text));
         } else if sentencepiece && text.contains(' ') {
-            // Files write the spaces of these tokens plainly; the text may hold the visible kind.
-            let visible = text.replace(' ', &sentencepiece::SPACE.to_string());
-            all.push(Marker {
-                text: visible.into(),
-                id,
-                control: false,
-            });
+            // Files write the spaces of these tokens plainly, but the model was trained with the
+            // visible kind: a text that holds it is matched first, plain spaces after they have
+            // become visible.
+            let visible = text.replace(' ', sentencepiece::SPACE.encode_utf8(&mut [0; 4]));
+            spaced.push(marker(&visible));
+            all.push(marker(&visible));
+        } else {
+            all.push(marker(text));
         }
     }
-    Ok((Markers::of(all), Markers::of(control)))
+    Ok(Specials {
+        all: Markers::of(all),
+        control: Markers::of(control),
+        spaced: Markers::of(spaced),
+    })
 }
 
 fn end_ids(parts: &TokenizerParts<'_>, vocab: &Vocab) -> Vec<TokenId> {

@@ -39,6 +39,8 @@ pub struct Tokenizer {
     pre: String,
     /// Control, unknown and user-defined tokens, to be found whole.
     specials: Markers,
+    /// SentencePiece's user-defined tokens with spaces, written with the visible space.
+    spaced: Markers,
     /// Control and unknown tokens alone.
     control: Markers,
     add_space_prefix: bool,
@@ -122,7 +124,16 @@ impl Tokenizer {
                     }
                     after_token = false;
                     spelled.extend(text.chars().map(|c| if c == ' ' { SPACE } else { c }));
-                    scheme.encode(&self.vocab, &spelled, &mut merger, &mut ids);
+                    self.spaced.split(
+                        &spelled,
+                        |_| true,
+                        |segment| match segment {
+                            Segment::Token(id) => ids.push(id),
+                            Segment::Text(text) => {
+                                scheme.encode(&self.vocab, text, &mut merger, &mut ids);
+                            }
+                        },
+                    );
                 }
             },
         });

@@ -153,3 +153,41 @@ fn contraction(text: &str, any_case: bool) -> Option<usize> {
 fn run(text: &str, pass: impl Fn(char) -> bool) -> usize {
     text.find(|c| !pass(c)).unwrap_or(text.len())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One text with the lengths, in characters, of the words that each scheme makes of it.
+    #[derive(serde::Deserialize)]
+    struct Text {
+        text: String,
+        #[serde(flatten)]
+        words: std::collections::BTreeMap<String, Vec<usize>>,
+    }
+
+    #[derive(serde::Deserialize)]
+    struct Words {
+        texts: Vec<Text>,
+    }
+
+    #[test]
+    fn words_equal_those_of_the_expressions() {
+        let file = include_str!("../../../../test-data/tokenizers/words.json");
+        let file: Words = serde_json::from_str(file).expect("a committed file");
+        assert!(file.texts.len() >= 320);
+        for Text { text, words } in &file.texts {
+            assert_eq!(words.len(), 4);
+            for (name, expected) in words {
+                let scheme = PreTokenizer::named(name).expect("a name of the table");
+                let (mut lengths, mut joined) = (Vec::new(), String::new());
+                scheme.split(text, |word| {
+                    lengths.push(word.chars().count());
+                    joined.push_str(word);
+                });
+                assert_eq!(&lengths, expected, "{name} on {text:?}");
+                assert_eq!(&joined, text);
+            }
+        }
+    }
+}

@@ -25,7 +25,10 @@ fn turns_are_remembered_and_only_what_is_new_is_computed() {
     // Everything up to the reply's last token, which was never put into the context.
     assert_eq!(second.usage.cached_tokens, first.usage.prompt_tokens + 9);
     let computed: usize = steps.lock().expect("no panic").iter().sum();
-    assert_eq!(computed, second.usage.prompt_tokens - second.usage.cached_tokens + 9);
+    assert_eq!(
+        computed,
+        second.usage.prompt_tokens - second.usage.cached_tokens + 9
+    );
 
     // The same conversation from its history, by a cold engine.
     let (cold, _) = crate::testing::engine(400, chaotic);
@@ -58,14 +61,24 @@ fn a_turn_that_fails_leaves_the_history_as_it_was() {
     chat.ask("one").expect("a reply");
     let before = chat.history().to_vec();
     let long = "x".repeat(100);
-    let cases = [("", "empty_prompt"), (" ", "empty_prompt"), (long.as_str(), "context_overflow")];
+    let cases = [
+        ("", "empty_prompt"),
+        (" ", "empty_prompt"),
+        (long.as_str(), "context_overflow"),
+    ];
     for (text, kind) in cases {
         assert_eq!(chat.ask(text).expect_err("an error").kind(), kind);
         assert_eq!(chat.stream(text).expect_err("an error").kind(), kind);
         assert_eq!(chat.history(), before);
     }
-    chat.set_sampling(Sampling { top_p: Some(7.0), ..Sampling::default() });
-    assert_eq!(chat.ask("two").expect_err("an error").kind(), "invalid_parameter");
+    chat.set_sampling(Sampling {
+        top_p: Some(7.0),
+        ..Sampling::default()
+    });
+    assert_eq!(
+        chat.ask("two").expect_err("an error").kind(),
+        "invalid_parameter"
+    );
     assert_eq!(chat.history(), before);
 }
 
@@ -73,8 +86,15 @@ fn a_turn_that_fails_leaves_the_history_as_it_was() {
 fn a_streamed_reply_enters_the_history_at_its_end() {
     let (engine, _) = engine(400, chaotic);
     let mut chat = engine.chat().max_new_tokens(10);
-    let reply = chat.stream("one").expect("accepted").wait().expect("a reply");
-    assert_eq!(chat.history(), [Message::user("one"), Message::assistant(reply.text)]);
+    let reply = chat
+        .stream("one")
+        .expect("accepted")
+        .wait()
+        .expect("a reply");
+    assert_eq!(
+        chat.history(),
+        [Message::user("one"), Message::assistant(reply.text)]
+    );
 }
 
 #[test]
@@ -88,7 +108,10 @@ fn a_dropped_stream_leaves_what_was_read() {
             Event::Done(_) => panic!("it is not done"),
         }
     }
-    assert_eq!(chat.history(), [Message::user("one"), Message::assistant(said)]);
+    assert_eq!(
+        chat.history(),
+        [Message::user("one"), Message::assistant(said)]
+    );
 
     // Nothing was read: the turn did not take place.
     let before = chat.history().to_vec();
@@ -103,14 +126,25 @@ fn a_cancelled_stream_reports_its_part_and_the_next_turn_goes_on_from_it() {
     let mut stream = chat.stream("one").expect("accepted");
     stream.next().expect("an event").expect("no error");
     let cancel = stream.cancel_handle();
-    std::thread::spawn(move || cancel.cancel()).join().expect("no panic");
+    std::thread::spawn(move || cancel.cancel())
+        .join()
+        .expect("no panic");
     let reply = stream.wait().expect("a reply");
     assert_eq!(reply.stop_reason, StopReason::Cancelled);
     assert!(!reply.text.is_empty());
-    assert_eq!(chat.history(), [Message::user("one"), Message::assistant(reply.text)]);
+    assert_eq!(
+        chat.history(),
+        [Message::user("one"), Message::assistant(reply.text)]
+    );
 
-    chat.set_sampling(Sampling { max_new_tokens: Some(5), ..Sampling::default() });
+    chat.set_sampling(Sampling {
+        max_new_tokens: Some(5),
+        ..Sampling::default()
+    });
     let next = chat.ask("two").expect("a reply");
     assert!(next.usage.cached_tokens > 4);
-    assert_eq!(roles(&chat), [Role::User, Role::Assistant, Role::User, Role::Assistant]);
+    assert_eq!(
+        roles(&chat),
+        [Role::User, Role::Assistant, Role::User, Role::Assistant]
+    );
 }

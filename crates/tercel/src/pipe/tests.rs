@@ -26,7 +26,10 @@ fn open(capacity: usize) -> (Sender, Receiver) {
 }
 
 fn delta(token_index: usize) -> Event {
-    Event::Delta { text: "x".into(), token_index }
+    Event::Delta {
+        text: "x".into(),
+        token_index,
+    }
 }
 
 fn reason(event: Option<Result<Event, Error>>) -> StopReason {
@@ -52,7 +55,10 @@ fn a_slow_reader_paces_the_producer_and_loses_nothing() {
         if i % 10 == 0 {
             thread::sleep(Duration::from_millis(1));
         }
-        assert_eq!(receiver.next().expect("an event").expect("no error"), delta(i));
+        assert_eq!(
+            receiver.next().expect("an event").expect("no error"),
+            delta(i)
+        );
     }
     assert_eq!(reason(receiver.next()), StopReason::Eos);
     assert!(receiver.next().is_none());
@@ -94,7 +100,10 @@ fn a_cancelled_reader_still_gets_what_was_generated_and_the_end() {
     cancel.cancel();
     let sent = producer.join().expect("the producer ended");
     for i in 0..sent {
-        assert_eq!(receiver.next().expect("an event").expect("no error"), delta(i));
+        assert_eq!(
+            receiver.next().expect("an event").expect("no error"),
+            delta(i)
+        );
     }
     assert_eq!(reason(receiver.next()), StopReason::Cancelled);
     assert!(receiver.next().is_none());
@@ -126,7 +135,10 @@ fn a_producer_that_dies_is_an_error_and_not_a_hang() {
         sender.start().expect("not cancelled");
         let _ = sender.send(delta(0));
     });
-    assert_eq!(receiver.next().expect("an event").expect("no error"), delta(0));
+    assert_eq!(
+        receiver.next().expect("an event").expect("no error"),
+        delta(0)
+    );
     let error = receiver.next().expect("an event").expect_err("an error");
     assert_eq!(error.kind(), "internal");
     assert!(receiver.next().is_none());

@@ -6,7 +6,12 @@ use proptest::prelude::*;
 use super::*;
 
 fn settings() -> Settings {
-    Settings { temperature: 1.0, top_k: 0, top_p: 1.0, ..Settings::default() }
+    Settings {
+        temperature: 1.0,
+        top_k: 0,
+        top_p: 1.0,
+        ..Settings::default()
+    }
 }
 
 fn sample(settings: &Settings, step: u64, logits: &[f32]) -> TokenId {
@@ -135,9 +140,29 @@ fn a_hundred_thousand_draws_follow_the_distribution() {
     let logits = [1.0, 0.5, 3.0, -1.0, 2.0, 0.0, 2.5, -8.0, 1.5, 0.25];
     let cases = [
         (settings(), 27.88),
-        (Settings { temperature: 0.5, top_k: 5, ..settings() }, 18.47),
-        (Settings { temperature: 1.5, top_p: 0.9, ..settings() }, 22.46),
-        (Settings { min_p: 0.2, ..settings() }, 16.27),
+        (
+            Settings {
+                temperature: 0.5,
+                top_k: 5,
+                ..settings()
+            },
+            18.47,
+        ),
+        (
+            Settings {
+                temperature: 1.5,
+                top_p: 0.9,
+                ..settings()
+            },
+            22.46,
+        ),
+        (
+            Settings {
+                min_p: 0.2,
+                ..settings()
+            },
+            16.27,
+        ),
     ];
     for (settings, limit) in cases {
         let ids = kept(&settings, &logits);
@@ -146,7 +171,13 @@ fn a_hundred_thousand_draws_follow_the_distribution() {
         let total: f64 = ids.iter().map(|&id| weight(id)).sum();
         let mut counts = [0_u32; 10];
         let mut sampler = Sampler::default();
-        sampler.begin(&Settings { seed: 20_240_607, ..settings.clone() }, &[]);
+        sampler.begin(
+            &Settings {
+                seed: 20_240_607,
+                ..settings.clone()
+            },
+            &[],
+        );
         for step in 0..100_000 {
             counts[sampler.sample(step, &logits).expect("finite logits") as usize] += 1;
         }
@@ -157,22 +188,33 @@ fn a_hundred_thousand_draws_follow_the_distribution() {
                 (f64::from(counts[id as usize]) - expected).powi(2) / expected
             })
             .sum();
-        assert_eq!(ids.iter().map(|&id| counts[id as usize]).sum::<u32>(), 100_000);
+        assert_eq!(
+            ids.iter().map(|&id| counts[id as usize]).sum::<u32>(),
+            100_000
+        );
         assert!(chi < limit, "chi-square {chi} over {} tokens", ids.len());
     }
 }
 
 #[test]
 fn a_draw_depends_on_seed_and_step_alone() {
-    let logits: Vec<f32> = (0..1000).map(|id| ((id * 37) % 101) as f32 / 10.0).collect();
+    let logits: Vec<f32> = (0..1000)
+        .map(|id| ((id * 37) % 101) as f32 / 10.0)
+        .collect();
     let run = |seed| -> Vec<TokenId> {
-        let seeded = Settings { seed, ..Settings::default() };
+        let seeded = Settings {
+            seed,
+            ..Settings::default()
+        };
         (0..50).map(|step| sample(&seeded, step, &logits)).collect()
     };
     assert_eq!(run(1), run(1));
     assert_ne!(run(1), run(2));
     // Order of calls does not matter.
-    let seeded = Settings { seed: 1, ..Settings::default() };
+    let seeded = Settings {
+        seed: 1,
+        ..Settings::default()
+    };
     assert_eq!(sample(&seeded, 31, &logits), run(1)[31]);
 }
 
@@ -184,14 +226,23 @@ fn logits_that_are_not_numbers_are_an_error() {
                 let mut logits = vec![0.0; 19];
                 logits[position] = bad;
                 let mut sampler = Sampler::default();
-                sampler.begin(&Settings { temperature, ..settings() }, &[]);
+                sampler.begin(
+                    &Settings {
+                        temperature,
+                        ..settings()
+                    },
+                    &[],
+                );
                 assert_eq!(sampler.sample(0, &logits), Err(InvalidLogits));
             }
         }
     }
     let mut sampler = Sampler::default();
     sampler.begin(&settings(), &[]);
-    assert_eq!(sampler.sample(0, &[f32::NEG_INFINITY; 3]), Err(InvalidLogits));
+    assert_eq!(
+        sampler.sample(0, &[f32::NEG_INFINITY; 3]),
+        Err(InvalidLogits)
+    );
     assert_eq!(sampler.sample(0, &[]), Err(InvalidLogits));
 }
 
@@ -201,7 +252,17 @@ fn masked_tokens_are_never_drawn() {
     logits[42] = -3.0;
     for top_k in [0, 5] {
         for step in 0..100 {
-            assert_eq!(sample(&Settings { top_k, ..settings() }, step, &logits), 42);
+            assert_eq!(
+                sample(
+                    &Settings {
+                        top_k,
+                        ..settings()
+                    },
+                    step,
+                    &logits
+                ),
+                42
+            );
         }
     }
 }
@@ -223,15 +284,40 @@ fn extreme_settings_stay_finite() {
 #[test]
 #[ignore = "a benchmark: run it with --release --nocapture"]
 fn time_of_a_large_vocabulary() {
-    let logits: Vec<f32> =
-        (0..262_144_u64).map(|id| rng::uniform(3, id) as f32 * 30.0 - 15.0).collect();
+    let logits: Vec<f32> = (0..262_144_u64)
+        .map(|id| rng::uniform(3, id) as f32 * 30.0 - 15.0)
+        .collect();
     for (name, settings) in [
-        ("greedy", Settings { temperature: 0.0, ..settings() }),
+        (
+            "greedy",
+            Settings {
+                temperature: 0.0,
+                ..settings()
+            },
+        ),
         ("defaults", Settings::default()),
-        ("top_k 1000", Settings { top_k: 1000, ..settings() }),
-        ("top_p 0.9 alone", Settings { top_p: 0.9, ..settings() }),
+        (
+            "top_k 1000",
+            Settings {
+                top_k: 1000,
+                ..settings()
+            },
+        ),
+        (
+            "top_p 0.9 alone",
+            Settings {
+                top_p: 0.9,
+                ..settings()
+            },
+        ),
         ("temperature alone", settings()),
-        ("defaults, penalties", Settings { repetition_penalty: 1.1, ..Settings::default() }),
+        (
+            "defaults, penalties",
+            Settings {
+                repetition_penalty: 1.1,
+                ..Settings::default()
+            },
+        ),
     ] {
         let mut sampler = Sampler::default();
         sampler.begin(&settings, &[1, 2, 3]);

@@ -38,19 +38,66 @@ fn a_reply_ends_for_the_right_reason_with_the_right_text() {
     type Change = fn(Request) -> Request;
     let cases: [(&str, Change, StopReason, &str, usize); 7] = [
         ("eos", |r| r, StopReason::Eos, "one two three", 14),
-        ("stop", |r| r.stop("two"), StopReason::StopSequence, "one ", 7),
-        ("first of two stops", |r| r.stop("three").stop("e t"), StopReason::StopSequence, "on", 5),
-        ("a stop that only begins", |r| r.stop("three!"), StopReason::Eos, "one two three", 14),
-        ("limit", |r| r.max_new_tokens(5), StopReason::MaxNewTokens, "one t", 5),
-        ("limit in a stop", |r| r.max_new_tokens(6).stop("two"), StopReason::MaxNewTokens, "one tw", 6),
-        ("end ignored", |r| r.ignore_eos(true).max_new_tokens(20), StopReason::MaxNewTokens, "one two three", 20),
+        (
+            "stop",
+            |r| r.stop("two"),
+            StopReason::StopSequence,
+            "one ",
+            7,
+        ),
+        (
+            "first of two stops",
+            |r| r.stop("three").stop("e t"),
+            StopReason::StopSequence,
+            "on",
+            5,
+        ),
+        (
+            "a stop that only begins",
+            |r| r.stop("three!"),
+            StopReason::Eos,
+            "one two three",
+            14,
+        ),
+        (
+            "limit",
+            |r| r.max_new_tokens(5),
+            StopReason::MaxNewTokens,
+            "one t",
+            5,
+        ),
+        (
+            "limit in a stop",
+            |r| r.max_new_tokens(6).stop("two"),
+            StopReason::MaxNewTokens,
+            "one tw",
+            6,
+        ),
+        (
+            "end ignored",
+            |r| r.ignore_eos(true).max_new_tokens(20),
+            StopReason::MaxNewTokens,
+            "one two three",
+            20,
+        ),
     ];
     for (name, change, reason, text, generated) in cases {
         let (engine, _) = engine(100, says(9, "one two three"));
         let (deltas, reply) = read(engine.stream(change(prompt(9))).expect("accepted"));
-        assert_eq!((reply.stop_reason, reply.text.as_str()), (reason, text), "{name}");
-        assert_eq!(deltas.iter().map(|d| d.0.as_str()).collect::<String>(), text, "{name}");
-        assert!(deltas.iter().all(|d| !d.0.is_empty() && d.1 < generated), "{name}");
+        assert_eq!(
+            (reply.stop_reason, reply.text.as_str()),
+            (reason, text),
+            "{name}"
+        );
+        assert_eq!(
+            deltas.iter().map(|d| d.0.as_str()).collect::<String>(),
+            text,
+            "{name}"
+        );
+        assert!(
+            deltas.iter().all(|d| !d.0.is_empty() && d.1 < generated),
+            "{name}"
+        );
         assert_eq!(reply.usage.generated_tokens, generated, "{name}");
         assert_eq!(reply.tokens.len(), generated, "{name}");
         assert_eq!(reply.usage.prompt_tokens, 9, "{name}");
@@ -58,14 +105,20 @@ fn a_reply_ends_for_the_right_reason_with_the_right_text() {
         assert_eq!(reply.stop_sequence.is_some(), stopped, "{name}");
         // The same without streaming.
         let whole = engine.generate(change(prompt(9))).expect("a reply");
-        assert_eq!((whole.text, whole.tokens), (reply.text, reply.tokens), "{name}");
+        assert_eq!(
+            (whole.text, whole.tokens),
+            (reply.text, reply.tokens),
+            "{name}"
+        );
     }
 }
 
 #[test]
 fn the_stop_string_that_matched_is_named() {
     let (engine, _) = engine(100, says(3, "one two three"));
-    let reply = engine.generate(prompt(3).stop("three").stop("two")).expect("a reply");
+    let reply = engine
+        .generate(prompt(3).stop("three").stop("two"))
+        .expect("a reply");
     assert_eq!(reply.stop_sequence.as_deref(), Some("two"));
 }
 
@@ -73,13 +126,25 @@ fn the_stop_string_that_matched_is_named() {
 fn a_reply_that_fills_the_context_says_so_and_a_prompt_that_does_is_refused() {
     let (engine, steps) = engine(20, chaotic);
     let reply = engine.generate(prompt(15)).expect("a reply");
-    assert_eq!((reply.stop_reason, reply.tokens.len()), (StopReason::ContextFull, 5));
+    assert_eq!(
+        (reply.stop_reason, reply.tokens.len()),
+        (StopReason::ContextFull, 5)
+    );
     let reply = engine.generate(prompt(19)).expect("a reply");
-    assert_eq!((reply.stop_reason, reply.tokens.len()), (StopReason::ContextFull, 1));
+    assert_eq!(
+        (reply.stop_reason, reply.tokens.len()),
+        (StopReason::ContextFull, 1)
+    );
 
     steps.lock().expect("no panic").clear();
     let error = engine.generate(prompt(20)).expect_err("too long");
-    assert!(matches!(error, Error::ContextOverflow { prompt_tokens: 20, max_context: 20 }));
+    assert!(matches!(
+        error,
+        Error::ContextOverflow {
+            prompt_tokens: 20,
+            max_context: 20
+        }
+    ));
     assert_eq!(error.kind(), "context_overflow");
     assert!(error.to_string().contains("20 tokens"), "{error}");
     assert!(steps.lock().expect("no panic").is_empty(), "nothing ran");
@@ -92,8 +157,14 @@ fn bad_requests_are_refused_before_anything_runs() {
         (Request::prompt(""), "empty_prompt"),
         (Request::tokens(Vec::new()), "empty_prompt"),
         (Request::chat(Vec::new()), "empty_messages"),
-        (Request::chat(vec![crate::Message::user(" \n")]), "empty_prompt"),
-        (Request::tokens(vec![1, VOCAB_SIZE as TokenId]), "invalid_parameter"),
+        (
+            Request::chat(vec![crate::Message::user(" \n")]),
+            "empty_prompt",
+        ),
+        (
+            Request::tokens(vec![1, VOCAB_SIZE as TokenId]),
+            "invalid_parameter",
+        ),
         (Request::prompt("x").temperature(3.0), "invalid_parameter"),
         (Request::prompt("x").stop(""), "invalid_parameter"),
     ];
@@ -114,14 +185,19 @@ fn characters_are_never_split() {
     assert_eq!(texts, ["h", "\u{e9}", " ", "\u{1f600}", "\u{65e5}"]);
     // The emoji's four bytes are tokens 4 to 7.
     assert_eq!(deltas[3].1, 7);
-    let cut = engine.generate(prompt(2).max_new_tokens(6)).expect("a reply");
+    let cut = engine
+        .generate(prompt(2).max_new_tokens(6))
+        .expect("a reply");
     assert_eq!(cut.text, "h\u{e9} \u{fffd}");
 }
 
 #[test]
 fn a_seed_gives_one_text_whatever_the_chunks_and_what_was_held() {
     let request = |seed| {
-        Request::prompt("the prompt of this test").seed(seed).temperature(1.5).max_new_tokens(40)
+        Request::prompt("the prompt of this test")
+            .seed(seed)
+            .temperature(1.5)
+            .max_new_tokens(40)
     };
     let mut texts = Vec::new();
     for chunk in [1, 3, 7, 64] {
@@ -130,23 +206,36 @@ fn a_seed_gives_one_text_whatever_the_chunks_and_what_was_held() {
         assert_eq!(cold.usage.cached_tokens, 0);
         let warm = engine.generate(request(5)).expect("a reply");
         assert_eq!(warm.usage.cached_tokens, 22);
-        engine.generate(Request::prompt("the problem")).expect("a reply");
+        engine
+            .generate(Request::prompt("the problem"))
+            .expect("a reply");
         let partly = engine.generate(request(5)).expect("a reply");
         assert_eq!(partly.usage.cached_tokens, "the pro".len());
         texts.extend([cold.text, warm.text, partly.text]);
         assert_ne!(engine.generate(request(6)).expect("a reply").text, texts[0]);
     }
-    assert!(texts.iter().all(|text| *text == texts[0] && text.len() == 40));
+    assert!(
+        texts
+            .iter()
+            .all(|text| *text == texts[0] && text.len() == 40)
+    );
 }
 
 #[test]
 fn a_drawn_seed_is_reported_and_replays() {
     let (engine, _) = engine(100, chaotic);
-    let request = || Request::prompt("abc").temperature(2.0).top_p(1.0).max_new_tokens(30);
+    let request = || {
+        Request::prompt("abc")
+            .temperature(2.0)
+            .top_p(1.0)
+            .max_new_tokens(30)
+    };
     let first = engine.generate(request()).expect("a reply");
     let second = engine.generate(request()).expect("a reply");
     assert_ne!(first.tokens, second.tokens);
-    let replay = engine.generate(request().seed(first.settings.seed)).expect("a reply");
+    let replay = engine
+        .generate(request().seed(first.settings.seed))
+        .expect("a reply");
     assert_eq!(replay.tokens, first.tokens);
     assert_eq!(replay.settings, first.settings);
 }
@@ -155,16 +244,22 @@ fn a_drawn_seed_is_reported_and_replays() {
 fn a_prompt_is_prefilled_in_chunks_and_only_what_is_new() {
     let (engine, steps) = engine(100, chaotic);
     let take = || std::mem::take(&mut *steps.lock().expect("no panic"));
-    engine.generate(prompt(10).max_new_tokens(3)).expect("a reply");
+    engine
+        .generate(prompt(10).max_new_tokens(3))
+        .expect("a reply");
     assert_eq!(take(), [4, 4, 2, 1, 1]);
-    engine.generate(prompt(11).max_new_tokens(1)).expect("a reply");
+    engine
+        .generate(prompt(11).max_new_tokens(1))
+        .expect("a reply");
     assert_eq!(take(), [1]);
 }
 
 #[test]
 fn a_cancelled_stream_ends_within_a_token_and_keeps_what_was_said() {
     let (engine, _) = engine(10_000, slow(Duration::from_millis(1)));
-    let mut stream = engine.stream(prompt(2).max_new_tokens(5_000)).expect("accepted");
+    let mut stream = engine
+        .stream(prompt(2).max_new_tokens(5_000))
+        .expect("accepted");
     let mut said = String::new();
     for event in stream.by_ref().take(5) {
         if let Event::Delta { text, .. } = event.expect("no error") {
@@ -194,21 +289,28 @@ fn a_cancelled_prefill_ends_within_a_chunk() {
     let (_, reply) = read(stream);
     assert_eq!(reply.stop_reason, StopReason::Cancelled);
     assert_eq!((reply.text.as_str(), reply.usage.generated_tokens), ("", 0));
-    assert!(steps.lock().expect("no panic").len() < 500, "far from all 1000 chunks");
+    assert!(
+        steps.lock().expect("no panic").len() < 500,
+        "far from all 1000 chunks"
+    );
 }
 
 #[test]
 fn a_dropped_stream_frees_the_engine() {
     let (engine, _) = engine(10_000, slow(Duration::from_micros(200)));
     for read_before in [0, 1, 3] {
-        let mut stream = engine.stream(prompt(2).max_new_tokens(9_000)).expect("accepted");
+        let mut stream = engine
+            .stream(prompt(2).max_new_tokens(9_000))
+            .expect("accepted");
         for _ in 0..read_before {
             stream.next().expect("an event").expect("no error");
         }
         drop(stream);
     }
     let start = Instant::now();
-    engine.generate(prompt(2).max_new_tokens(1)).expect("a reply");
+    engine
+        .generate(prompt(2).max_new_tokens(1))
+        .expect("a reply");
     assert!(start.elapsed() < Duration::from_secs(1));
 }
 
@@ -216,7 +318,9 @@ fn a_dropped_stream_frees_the_engine() {
 fn dropping_the_engine_ends_what_runs_and_what_waits() {
     let (engine, _) = engine(100_000, chaotic);
     // Nobody reads, so the engine's thread waits for room.
-    let running = engine.stream(prompt(2).max_new_tokens(90_000)).expect("accepted");
+    let running = engine
+        .stream(prompt(2).max_new_tokens(90_000))
+        .expect("accepted");
     let waiting = engine.stream(prompt(2)).expect("accepted");
     thread::sleep(Duration::from_millis(50));
     let start = Instant::now();
@@ -224,9 +328,15 @@ fn dropping_the_engine_ends_what_runs_and_what_waits() {
     assert!(start.elapsed() < Duration::from_secs(1));
     let (deltas, reply) = read(running);
     assert_eq!(reply.stop_reason, StopReason::Cancelled);
-    assert_eq!(deltas.iter().map(|d| d.0.as_str()).collect::<String>(), reply.text);
+    assert_eq!(
+        deltas.iter().map(|d| d.0.as_str()).collect::<String>(),
+        reply.text
+    );
     let (_, reply) = read(waiting);
-    assert_eq!((reply.stop_reason, reply.tokens.len()), (StopReason::Cancelled, 0));
+    assert_eq!(
+        (reply.stop_reason, reply.tokens.len()),
+        (StopReason::Cancelled, 0)
+    );
 }
 
 #[test]
@@ -263,14 +373,26 @@ fn a_panic_reaches_every_waiter_and_the_engine_says_what_it_was() {
 #[test]
 fn logits_that_are_not_numbers_end_the_request_and_not_the_engine() {
     let (engine, _) = engine(100, |held: &[TokenId]| {
-        if held.len() == 6 { vec![f32::NAN; VOCAB_SIZE] } else { chaotic(held) }
+        if held.len() == 6 {
+            vec![f32::NAN; VOCAB_SIZE]
+        } else {
+            chaotic(held)
+        }
     });
     for _ in 0..2 {
         let error = engine.generate(prompt(2)).expect_err("an error");
-        assert!(matches!(error, Error::InvalidLogits { tokens: 6 }), "{error}");
+        assert!(
+            matches!(error, Error::InvalidLogits { tokens: 6 }),
+            "{error}"
+        );
     }
-    assert_eq!(engine.score(&[1; 10], 0).expect_err("an error").kind(), "invalid_logits");
-    engine.generate(prompt(7).max_new_tokens(5)).expect("a reply");
+    assert_eq!(
+        engine.score(&[1; 10], 0).expect_err("an error").kind(),
+        "invalid_logits"
+    );
+    engine
+        .generate(prompt(7).max_new_tokens(5))
+        .expect("a reply");
 }
 
 #[test]
@@ -281,15 +403,24 @@ fn a_full_queue_is_an_error_for_streams_and_order_is_kept() {
         thread::sleep(Duration::from_millis(2));
         chaotic(held)
     });
-    let busy = engine.stream(prompt(2).max_new_tokens(50)).expect("accepted");
+    let busy = engine
+        .stream(prompt(2).max_new_tokens(50))
+        .expect("accepted");
     while STARTED.load(Ordering::SeqCst) == 0 {
         thread::yield_now();
     }
     let waiting: Vec<_> = (0..crate::engine::QUEUE)
-        .map(|_| engine.stream(prompt(2).max_new_tokens(1)).expect("accepted"))
+        .map(|_| {
+            engine
+                .stream(prompt(2).max_new_tokens(1))
+                .expect("accepted")
+        })
         .collect();
     let error = engine.stream(prompt(2)).expect_err("full");
-    assert!(matches!(error, Error::QueueFull { capacity: 64 }), "{error}");
+    assert!(
+        matches!(error, Error::QueueFull { capacity: 64 }),
+        "{error}"
+    );
     // Cancelled while it waits: over at once.
     waiting[10].cancel();
     busy.cancel();
@@ -297,7 +428,11 @@ fn a_full_queue_is_an_error_for_streams_and_order_is_kept() {
     let mut last = 0.0;
     for (i, stream) in waiting.into_iter().enumerate() {
         let reply = stream.wait().expect("a reply");
-        let expected = if i == 10 { StopReason::Cancelled } else { StopReason::MaxNewTokens };
+        let expected = if i == 10 {
+            StopReason::Cancelled
+        } else {
+            StopReason::MaxNewTokens
+        };
         assert_eq!(reply.stop_reason, expected);
         if i != 10 {
             assert!(reply.timings.queue_seconds >= last - 0.05);
@@ -308,30 +443,56 @@ fn a_full_queue_is_an_error_for_streams_and_order_is_kept() {
 
 #[test]
 fn scores_are_the_models_log_probabilities() {
-    let tokens: Vec<TokenId> = "some text that is scored".bytes().map(TokenId::from).collect();
+    let tokens: Vec<TokenId> = "some text that is scored"
+        .bytes()
+        .map(TokenId::from)
+        .collect();
     let expected: Vec<f64> = (1..tokens.len())
         .map(|n| log_probability(&chaotic(&tokens[..n]), tokens[n]).expect("finite"))
         .collect();
     let (engine, steps) = engine_with_chunks(tokens.len(), 5, chaotic);
     assert_eq!(engine.score(&tokens, 0).expect("scores"), expected);
     for from in [1, 7, 22] {
-        assert_eq!(engine.score(&tokens, from).expect("scores"), expected[from..], "from {from}");
+        assert_eq!(
+            engine.score(&tokens, from).expect("scores"),
+            expected[from..],
+            "from {from}"
+        );
     }
-    assert_eq!(engine.score_text("some text that is scored").expect("scores"), expected);
+    assert_eq!(
+        engine
+            .score_text("some text that is scored")
+            .expect("scores"),
+        expected
+    );
 
     steps.lock().expect("no panic").clear();
-    assert_eq!(engine.score(&tokens, 23).expect_err("no pair").kind(), "invalid_parameter");
-    assert_eq!(engine.score(&[1], 0).expect_err("no pair").kind(), "invalid_parameter");
-    assert_eq!(engine.score(&[], 0).expect_err("nothing").kind(), "empty_prompt");
+    assert_eq!(
+        engine.score(&tokens, 23).expect_err("no pair").kind(),
+        "invalid_parameter"
+    );
+    assert_eq!(
+        engine.score(&[1], 0).expect_err("no pair").kind(),
+        "invalid_parameter"
+    );
+    assert_eq!(
+        engine.score(&[], 0).expect_err("nothing").kind(),
+        "empty_prompt"
+    );
     let longer: Vec<TokenId> = tokens.iter().copied().chain([1]).collect();
-    assert_eq!(engine.score(&longer, 0).expect_err("too long").kind(), "context_overflow");
+    assert_eq!(
+        engine.score(&longer, 0).expect_err("too long").kind(),
+        "context_overflow"
+    );
     assert!(steps.lock().expect("no panic").is_empty(), "nothing ran");
 }
 
 #[test]
 fn timings_add_up() {
     let (engine, _) = engine(1000, slow(Duration::from_millis(2)));
-    let reply = engine.generate(prompt(9).max_new_tokens(10)).expect("a reply");
+    let reply = engine
+        .generate(prompt(9).max_new_tokens(10))
+        .expect("a reply");
     let timings = reply.timings;
     let parts = timings.queue_seconds + timings.prefill_seconds + timings.decode_seconds;
     assert!(parts <= timings.total_seconds);
@@ -347,7 +508,10 @@ fn engines_can_be_shared_between_threads() {
     fn shared<T: Clone + Send + Sync + 'static>(_: &T) {}
     let (engine, _) = engine(100, chaotic);
     shared(&engine);
-    let expected = engine.generate(prompt(3).max_new_tokens(20)).expect("a reply").tokens;
+    let expected = engine
+        .generate(prompt(3).max_new_tokens(20))
+        .expect("a reply")
+        .tokens;
     let replies: Vec<_> = (0..8)
         .map(|_| {
             let engine: Engine = engine.clone();
@@ -356,6 +520,9 @@ fn engines_can_be_shared_between_threads() {
         .collect();
     drop(engine);
     for reply in replies {
-        assert_eq!(reply.join().expect("no panic").expect("a reply").tokens, expected);
+        assert_eq!(
+            reply.join().expect("no panic").expect("a reply").tokens,
+            expected
+        );
     }
 }

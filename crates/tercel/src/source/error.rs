@@ -373,6 +373,13 @@ mod tests {
             model: "m".into(),
             failures: vec![
                 (
+                    "hf:o/r".into(),
+                    SourceError::DownloadFailed {
+                        place: "https://h/o/r".into(),
+                        reason: "r".into(),
+                    },
+                ),
+                (
                     "a".into(),
                     SourceError::PipMissing {
                         tried: vec!["pip".into()],

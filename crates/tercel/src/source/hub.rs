@@ -136,13 +136,15 @@ impl<'e> Hub<'e> {
         mut step: impl FnMut(&mut Job<'_>) -> Result<T, Attempt>,
     ) -> Result<T, SourceError> {
         let mut fruitless = 0;
-        for connection in 1.. {
+        let mut connections = 0;
+        loop {
+            connections += 1;
             match step(job) {
                 Ok(value) => return Ok(value),
                 Err(Attempt::Final(error)) => return Err(error),
                 Err(Attempt::Again { error, progress }) => {
                     fruitless = if progress { 0 } else { fruitless + 1 };
-                    if fruitless >= self.timeouts.attempts || connection >= MOST_CONNECTIONS {
+                    if fruitless >= self.timeouts.attempts || connections >= MOST_CONNECTIONS {
                         return Err(error);
                     }
                     let wait = self.timeouts.backoff * 2_u32.pow(fruitless.min(6));
@@ -151,7 +153,6 @@ impl<'e> Hub<'e> {
                 }
             }
         }
-        unreachable!("the loop returns")
     }
 
     /// One connection: asks what the file is, and downloads what is missing of it.

@@ -40,7 +40,7 @@ impl ModelRef {
             });
         }
         if let Some(reference) = text.strip_prefix("hf:") {
-            return parse_hub(text, reference);
+            return parse_hub(reference);
         }
         let path = Path::new(text);
         if path.exists() {
@@ -53,11 +53,31 @@ impl ModelRef {
             });
         }
         if !known && text.contains('/') {
-            return parse_hub(text, text);
+            return parse_hub(text);
         }
         catalog
             .lookup(text)
             .map(|entry| Self::Catalog(entry.name.clone()))
+    }
+}
+
+impl ModelRef {
+    /// Checks a reference that may not have come from [`ModelRef::parse`].
+    pub(super) fn check(&self) -> Result<(), SourceError> {
+        let Self::Hub {
+            repo,
+            revision,
+            file,
+        } = self
+        else {
+            return Ok(());
+        };
+        check_hub_parts(repo, revision.as_deref(), file.as_deref()).map_err(|reason| {
+            SourceError::InvalidReference {
+                text: self.to_string(),
+                reason,
+            }
+        })
     }
 }
 
@@ -155,7 +175,7 @@ fn is_path_like(text: &str) -> bool {
             .is_some_and(|repo| repo.matches('/').count() > 1)
 }
 
-fn parse_hub(text: &str, reference: &str) -> Result<ModelRef, SourceError> {
+fn parse_hub(reference: &str) -> Result<ModelRef, SourceError> {
     let (place, file) = match reference.split_once(':') {
         Some((place, file)) => (place, Some(file)),
         None => (reference, None),
@@ -164,13 +184,11 @@ fn parse_hub(text: &str, reference: &str) -> Result<ModelRef, SourceError> {
         Some((repo, revision)) => (repo, Some(revision)),
         None => (place, None),
     };
-    check_hub_parts(repo, revision, file).map_err(|reason| SourceError::InvalidReference {
-        text: text.to_owned(),
-        reason,
-    })?;
-    Ok(ModelRef::Hub {
+    let model = ModelRef::Hub {
         repo: repo.to_owned(),
         revision: revision.map(str::to_owned),
         file: file.map(str::to_owned),
-    })
+    };
+    model.check()?;
+    Ok(model)
 }

@@ -105,6 +105,7 @@ impl Store {
     /// # Errors
     /// For a path or a directory that is no model, and for a name that is not in the catalog.
     pub fn find(&self, model: &ModelRef) -> Result<Option<LocalModel>, SourceError> {
+        model.check()?;
         if let ModelRef::Path(path) = model {
             return file_model(&choose::file_at(path)?).map(Some);
         }
@@ -213,6 +214,7 @@ impl Store {
     /// [`SourceError::NotStored`] if there is nothing to remove: files outside the store are never
     /// touched. [`SourceError::Busy`] while the model is being fetched.
     pub fn remove(&self, model: &ModelRef) -> Result<u64, SourceError> {
+        model.check()?;
         let asked = full_name(model);
         let stored = if matches!(model, ModelRef::Path(_)) {
             None

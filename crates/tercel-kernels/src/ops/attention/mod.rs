@@ -169,7 +169,6 @@ pub fn attention<'p, E: Element>(
     } else {
         Isa(Kind::Scalar)
     };
-    let threads = pool.threads();
     let partial_len = shape.partial_len();
     let group_len = shape.group() * shape.head_dim;
     let out = SharedMut::new(out);
@@ -179,13 +178,12 @@ pub fn attention<'p, E: Element>(
     let query = |unit: usize| &q[unit * group_len..(unit + 1) * group_len];
     let splits = |unit: usize| splits(shape.visible(place(unit / shape.n_kv_heads).position));
 
-    if n > MAX_SPLIT_QUERIES || threads == 1 {
-        pool.run(|thread| {
+    if n > MAX_SPLIT_QUERIES || pool.threads() == 1 {
+        pool.run(units, 1, |thread, range| {
             // SAFETY: each thread has its own part of the scratch, each unit its own output.
             let partial =
                 unsafe { scratch.slice(thread * partial_len..(thread + 1) * partial_len) };
-            // Later queries see more, so units are dealt in turn.
-            for unit in (thread..units).step_by(threads) {
+            for unit in range {
                 // SAFETY: as above.
                 let out = unsafe { out.slice(unit * group_len..(unit + 1) * group_len) };
                 let mut combined = Combined::new(shape, out);
@@ -220,8 +218,8 @@ pub fn attention<'p, E: Element>(
         (0, 0)
     };
     let items = counts.iter().sum::<usize>() * shape.n_kv_heads;
-    let job = |thread: usize, threads: usize| {
-        for item in (thread..items).step_by(threads) {
+    pool.run(items, 1, |_, range| {
+        for item in range {
             let (unit, split) = locate(item);
             // SAFETY: each item has its own part of the scratch.
             let partial = unsafe { scratch.slice(item * partial_len..(item + 1) * partial_len) };
@@ -231,8 +229,7 @@ pub fn attention<'p, E: Element>(
                 attend(isa, shape, query(unit), cache, pages, head, split, partial);
             }
         }
-    };
-    pool.run(|thread| job(thread, threads));
+    });
     let mut item = 0;
     for unit in 0..units {
         // SAFETY: the pool is idle; this thread alone reads the scratch and writes the output.

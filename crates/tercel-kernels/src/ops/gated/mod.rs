@@ -8,10 +8,10 @@ use super::SharedMut;
 use crate::dispatch::dispatch;
 use crate::{Isa, Pool};
 
-/// Fewer numbers than this are not worth a second thread.
-const PARALLEL_FROM: usize = 4096;
 /// Ranges of threads start at multiples of this, so that tails do not depend on their number.
 const GRAIN: usize = 64;
+/// Fewer grains than this are not worth another thread.
+const MIN_GRAINS: usize = 32;
 
 /// The function applied to the gate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,14 +30,14 @@ pub fn gated(pool: &mut Pool, isa: Isa, activation: Activation, gate: &mut [f32]
     assert_eq!(gate.len(), up.len(), "gate and up");
     let len = gate.len();
     let gate = SharedMut::new(gate);
-    let job = |grains: std::ops::Range<usize>| {
+    let job = |_, grains: std::ops::Range<usize>| {
         let range = grains.start * GRAIN..len.min(grains.end * GRAIN);
         // SAFETY: ranges of grains are disjoint.
         let gate = unsafe { gate.slice(range.clone()) };
         dispatch!(isa, gated(activation, gate, &up[range]));
     };
     let grains = len.div_ceil(GRAIN);
-    pool.run_ranges(grains, len >= PARALLEL_FROM, job);
+    pool.run(grains, MIN_GRAINS, job);
 }
 
 #[cfg(test)]

@@ -93,7 +93,7 @@ pub fn matmul<'a>(
         .flatten()
         .map(|product| product.weights.tiles())
         .sum();
-    pool.run_ranges(tiles, true, |range| {
+    pool.run(tiles, 1, |_, range| {
         let mut first = 0;
         for product in shared.iter().flatten() {
             let tiles = product.weights.tiles();

@@ -12,8 +12,8 @@ use crate::dispatch::dispatch;
 use crate::quant::PART;
 use crate::{AlignedVec, AllocError, Isa, Pool};
 
-/// Fewer tokens than this are quantized by the caller's thread alone.
-const PARALLEL_FROM: usize = 4;
+/// Fewer blocks than this are not worth another thread.
+const MIN_BLOCKS: usize = 128;
 
 /// Quantized rows, `(n, cols)`, in buffers that are reused from call to call.
 #[derive(Debug)]
@@ -80,7 +80,7 @@ impl Activations {
         let scales = SharedMut::new(&mut self.scales);
         let sums = SharedMut::new(&mut self.sums);
         let weighted_sums = SharedMut::new(&mut self.weighted_sums);
-        let job = |parts: std::ops::Range<usize>| {
+        let job = |_, parts: std::ops::Range<usize>| {
             // SAFETY: ranges of parts are disjoint, and so are the elements they cover.
             let (codes, scales, sums, weighted_sums) = unsafe {
                 (
@@ -102,8 +102,7 @@ impl Activations {
                 weighted_sums[i] = block.scale * (block.sums[0] + block.sums[1]) as f32;
             }
         };
-        let parts = x.len() / PART;
-        pool.run_ranges(parts, x.len() >= PARALLEL_FROM * cols, job);
+        pool.run(x.len() / PART, MIN_BLOCKS, job);
     }
 
     pub(crate) fn row(&self, row: usize) -> Row<'_> {

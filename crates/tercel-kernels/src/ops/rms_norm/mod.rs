@@ -9,8 +9,8 @@ use super::SharedMut;
 use crate::dispatch::dispatch;
 use crate::{Isa, Pool};
 
-/// Fewer numbers than this are not worth a second thread.
-const PARALLEL_FROM: usize = 8192;
+/// Fewer numbers than this are not worth another thread.
+const MIN_NUMBERS: usize = 8192;
 
 /// Normalises each row of `weight.len()` numbers of `x` into `out`.
 ///
@@ -24,7 +24,7 @@ pub fn rms_norm(pool: &mut Pool, isa: Isa, x: &[f32], weight: &[f32], eps: f32, 
         x.len()
     );
     let (len, out) = (x.len(), SharedMut::new(out));
-    let job = |rows: std::ops::Range<usize>| {
+    let job = |_, rows: std::ops::Range<usize>| {
         for row in rows {
             let range = row * cols..(row + 1) * cols;
             // SAFETY: each row belongs to one range.
@@ -32,7 +32,7 @@ pub fn rms_norm(pool: &mut Pool, isa: Isa, x: &[f32], weight: &[f32], eps: f32, 
             dispatch!(isa, row(&x[range], weight, eps, out));
         }
     };
-    pool.run_ranges(len / cols, len >= PARALLEL_FROM, job);
+    pool.run(len / cols, MIN_NUMBERS.div_ceil(cols), job);
 }
 
 /// Normalises each row of `x` in place.
@@ -43,14 +43,14 @@ pub fn rms_norm_in_place(pool: &mut Pool, isa: Isa, x: &mut [f32], weight: &[f32
     let cols = weight.len();
     assert!(x.len().is_multiple_of(cols), "{} rows of {cols}", x.len());
     let (len, x) = (x.len(), SharedMut::new(x));
-    let job = |rows: std::ops::Range<usize>| {
+    let job = |_, rows: std::ops::Range<usize>| {
         for row in rows {
             // SAFETY: each row belongs to one range.
             let x = unsafe { x.slice(row * cols..(row + 1) * cols) };
             dispatch!(isa, row_in_place(x, weight, eps));
         }
     };
-    pool.run_ranges(len / cols, len >= PARALLEL_FROM, job);
+    pool.run(len / cols, MIN_NUMBERS.div_ceil(cols), job);
 }
 
 #[cfg(test)]
