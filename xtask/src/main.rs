@@ -1,2 +1,160 @@
-//! The project chores.
-fn main() {}
+//! The project's own chores: everything that is more than one cargo command.
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command talks to the terminal"
+)]
+
+mod budget;
+mod ci;
+mod direction;
+mod documents;
+mod format;
+mod fuzz;
+mod models;
+mod process;
+mod test;
+mod unsafe_code;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+const USAGE: &str = "\
+usage: cargo xtask <task>
+
+tasks:
+  test [-- ARGS]                  every test, the real models included; ARGS go to the test
+                                  runner (`-- -p tercel-text`, `-- name_of_a_test`)
+  ci                              formatting, lints, the rules of the workspace, documentation,
+                                  licences, then `test`
+  fuzz [TARGET] [--seconds N]     each fuzz target, or one, for N seconds (default 60)";
+
+/// What to do, as the command line says it.
+#[derive(Debug, PartialEq, Eq)]
+enum Task {
+    Help,
+    Test {
+        args: Vec<String>,
+    },
+    Ci,
+    Fuzz {
+        target: Option<String>,
+        seconds: u64,
+    },
+}
+
+fn main() -> ExitCode {
+    let task = match parse(std::env::args().skip(1)) {
+        Ok(task) => task,
+        Err(problem) => {
+            eprintln!("error: {problem}\n\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match run(task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<()> {
+    match task {
+        Task::Help => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        Task::Test { args } => test::run(&args, test::is_gate()),
+        Task::Ci => ci::run(),
+        Task::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
+    }
+}
+
+fn parse(args: impl Iterator<Item = String>) -> Result<Task, String> {
+    let args: Vec<String> = args.collect();
+    let (task, rest) = args.split_first().ok_or("no task given")?;
+    match (task.as_str(), rest) {
+        ("help" | "--help" | "-h", _) => Ok(Task::Help),
+        (_, [flag, ..]) if flag == "--help" || flag == "-h" => Ok(Task::Help),
+        ("test", []) => Ok(Task::Test { args: Vec::new() }),
+        ("test", [dashes, args @ ..]) if dashes == "--" => Ok(Task::Test {
+            args: args.to_vec(),
+        }),
+        ("test", [other, ..]) => Err(format!("`{other}` comes after `--`: test -- {other}")),
+        ("ci", []) => Ok(Task::Ci),
+        ("ci", [other, ..]) => Err(format!("ci takes no arguments, found `{other}`")),
+        ("fuzz", rest) => parse_fuzz(rest),
+        (other, _) => Err(format!("unknown task `{other}`")),
+    }
+}
+
+fn parse_fuzz(args: &[String]) -> Result<Task, String> {
+    const SECONDS: u64 = 60;
+    let (mut target, mut seconds) = (None, SECONDS);
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        if arg == "--seconds" {
+            let value = args.next().ok_or("`--seconds` needs a number")?;
+            seconds = match value.parse() {
+                Ok(seconds) if seconds > 0 => seconds,
+                _ => return Err(format!("`--seconds` is `{value}`, must be 1 or more")),
+            };
+        } else if arg.starts_with('-') || target.is_some() {
+            return Err(format!("unexpected `{arg}`"));
+        } else {
+            target = Some(arg.clone());
+        }
+    }
+    Ok(Task::Fuzz { target, seconds })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Task, String> {
+        parse(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn command_lines_are_read_or_refused_by_name() {
+        let test = |args: &[&str]| Task::Test {
+            args: args.iter().map(ToString::to_string).collect(),
+        };
+        let fuzz = |target: Option<&str>, seconds| Task::Fuzz {
+            target: target.map(str::to_owned),
+            seconds,
+        };
+        for (line, want) in [
+            ("test", test(&[])),
+            ("test --", test(&[])),
+            ("test -- -p tercel-text", test(&["-p", "tercel-text"])),
+            ("test --help", Task::Help),
+            ("ci", Task::Ci),
+            ("fuzz", fuzz(None, 60)),
+            ("fuzz gguf --seconds 5", fuzz(Some("gguf"), 5)),
+            ("fuzz --seconds 5", fuzz(None, 5)),
+            ("--help", Task::Help),
+        ] {
+            assert_eq!(parsed(line), Ok(want), "{line}");
+        }
+        for (line, part) in [
+            ("", "no task"),
+            ("tests", "`tests`"),
+            ("test -p x", "test -- -p"),
+            ("ci fast", "`fast`"),
+            ("fuzz a b", "`b`"),
+            ("fuzz --seconds", "needs a number"),
+            ("fuzz --seconds 0", "`0`"),
+            ("fuzz --jobs", "`--jobs`"),
+        ] {
+            let problem = parsed(line).expect_err(line);
+            assert!(problem.contains(part), "{line}: {problem}");
+        }
+    }
+}

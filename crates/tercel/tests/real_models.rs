@@ -2,6 +2,8 @@
 //!
 //! `cargo xtask test` pulls the models and names their files in the environment.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
+
 use tercel::{Engine, Reply, Request, StopReason};
 
 fn file(variable: &str) -> String {

@@ -1,0 +1,116 @@
+//! The real models that tests run on.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::process;
+use crate::workspace::Workspace;
+
+/// A model, and the variable by which tests find its file.
+const MODELS: [(&str, &str); 2] = [
+    ("smollm2:135m", "TERCEL_TEST_SMOLLM2"),
+    ("gemma3:270m", "TERCEL_TEST_GEMMA3"),
+];
+
+/// The variables of all models, with files that exist.
+///
+/// A variable that is set already is believed. The other models are pulled, by a release build of
+/// our own command and into the user's own store, so that they are fetched once for all runs.
+///
+/// # Errors
+/// When a model cannot be had: no test is skipped for want of one.
+pub(crate) fn provide(workspace: &Workspace) -> Result<Vec<(&'static str, PathBuf)>> {
+    let mut found = Vec::new();
+    let mut wanted = Vec::new();
+    for (model, variable) in MODELS {
+        match std::env::var_os(variable) {
+            Some(path) if !path.is_empty() => found.push((variable, existing(variable, path)?)),
+            _ => wanted.push((model, variable)),
+        }
+    }
+    if !wanted.is_empty() {
+        build(workspace)?;
+    }
+    for (model, variable) in wanted {
+        found.push((variable, pull(&workspace.tercel(), model)?));
+    }
+    Ok(found)
+}
+
+/// A path that the user gave.
+fn existing(variable: &str, path: std::ffi::OsString) -> Result<PathBuf> {
+    let path = PathBuf::from(path);
+    if !path.is_file() {
+        bail!(
+            "{variable} is `{}`, which is no file: unset it to have the model pulled",
+            path.display()
+        );
+    }
+    Ok(path)
+}
+
+fn build(workspace: &Workspace) -> Result<()> {
+    const LIMIT: Duration = Duration::from_secs(1800);
+    let args = ["build", "--release", "--package=tercel-cli"];
+    process::run(&mut process::cargo(workspace.root(), &args), LIMIT)
+}
+
+fn pull(tercel: &Path, model: &str) -> Result<PathBuf> {
+    const PULL: Duration = Duration::from_secs(1800);
+    const LIST: Duration = Duration::from_secs(60);
+    process::run(Command::new(tercel).args(["pull", model]), PULL)?;
+    let list = process::output(Command::new(tercel).args(["list", "--json"]), LIST)?;
+    let path = path_of(&list, model)?;
+    if !path.is_file() {
+        bail!(
+            "`tercel list` says `{model}` is {}, which is no file",
+            path.display()
+        );
+    }
+    Ok(path)
+}
+
+/// The path of a model in the output of `tercel list --json`.
+fn path_of(list: &str, model: &str) -> Result<PathBuf> {
+    let models: Vec<Value> =
+        serde_json::from_str(list).context("`tercel list --json` gave no JSON array")?;
+    let row = models.iter().find(|row| row["name"] == model);
+    let path = row.and_then(|row| row["path"].as_str());
+    let path = path.with_context(|| format!("`tercel list --json` does not list `{model}`"))?;
+    Ok(PathBuf::from(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_of_a_model_is_found_by_its_name() {
+        let list = r#"[{"name":"a","path":"/x"},{"name":"b:1","path":"/y","size_bytes":3}]"#;
+        assert_eq!(path_of(list, "b:1").unwrap(), Path::new("/y"));
+        for (list, part) in [
+            (list, "does not list `c`"),
+            (r#"[{"name":"c"}]"#, "does not list `c`"),
+            ("[]", "does not list"),
+            ("no models", "no JSON"),
+            ("{}", "no JSON"),
+        ] {
+            let error = format!("{:#}", path_of(list, "c").unwrap_err());
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_path_from_the_user_must_exist() {
+        let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        assert_eq!(existing("V", manifest.into()).unwrap(), Path::new(manifest));
+        let error = existing("V", "/no/such/model".into())
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("V is `/no/such/model`"), "{error}");
+    }
+}
