@@ -1,2 +1,19 @@
 //! The `tercel` command.
-fn main() {}
+#![forbid(unsafe_code)]
+
+mod args;
+mod chat;
+mod cli;
+mod commands;
+mod context;
+mod failure;
+mod format;
+mod interrupt;
+mod load;
+mod output;
+mod progress;
+mod terminal;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

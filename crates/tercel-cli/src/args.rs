@@ -1,0 +1,81 @@
+//! Options that commands share.
+
+use clap::Args;
+use tercel::Sampling;
+
+/// How the next token is chosen. Ranges are checked by the engine, so that they are the same
+/// wherever a value comes from.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Reply")]
+pub(crate) struct SamplingArgs {
+    /// The most tokens to generate, at least 1 [default: 512]
+    #[arg(long, value_name = "N")]
+    max_new_tokens: Option<usize>,
+    /// How freely tokens are drawn, 0 (always the most likely) to 2 [default: 0.7]
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
+    temperature: Option<f32>,
+    /// Draw among the K most likely tokens; 0 is off [default: 20]
+    #[arg(long, value_name = "K")]
+    top_k: Option<usize>,
+    /// Draw among the most likely tokens that together reach probability P, above 0 to 1; 1 is off
+    /// [default: 0.9]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    top_p: Option<f32>,
+    /// Draw among tokens at least P times as likely as the most likely one, 0 (off) to below 1
+    /// [default: 0]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    min_p: Option<f32>,
+    /// Make recent tokens less likely, above 0 to 2; 1 is off [default: 1]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    repetition_penalty: Option<f32>,
+    /// How many of the latest tokens the three penalties look at, at least 1 [default: 64]
+    #[arg(long, value_name = "N")]
+    repetition_window: Option<usize>,
+    /// Lower the score of every recent token, -2 to 2; 0 is off [default: 0]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    presence_penalty: Option<f32>,
+    /// Lower the score of a recent token once per occurrence, -2 to 2; 0 is off [default: 0]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    frequency_penalty: Option<f32>,
+    /// The same seed, prompt and options give the same text [default: another one each time]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// End the reply before TEXT; may be given up to 16 times
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    stop: Vec<String>,
+    /// Go on after an end token, for measurements
+    #[arg(long)]
+    ignore_eos: bool,
+}
+
+impl SamplingArgs {
+    /// The values that were given.
+    pub(crate) fn sampling(&self) -> Sampling {
+        let mut sampling = Sampling::default();
+        sampling.max_new_tokens = self.max_new_tokens;
+        sampling.temperature = self.temperature;
+        sampling.top_k = self.top_k;
+        sampling.top_p = self.top_p;
+        sampling.min_p = self.min_p;
+        sampling.repetition_penalty = self.repetition_penalty;
+        sampling.repetition_window = self.repetition_window;
+        sampling.presence_penalty = self.presence_penalty;
+        sampling.frequency_penalty = self.frequency_penalty;
+        sampling.seed = self.seed;
+        sampling.stop.clone_from(&self.stop);
+        sampling.ignore_eos = self.ignore_eos.then_some(true);
+        sampling
+    }
+}
+
+/// How a model is loaded.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Engine")]
+pub(crate) struct EngineArgs {
+    /// Compute threads, 1 to 1024; the text does not depend on it [default: physical cores]
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+    /// Use only what is on this machine
+    #[arg(long)]
+    pub(crate) offline: bool,
+}

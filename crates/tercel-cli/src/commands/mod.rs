@@ -1,0 +1,9 @@
+//! One module per subcommand: its options and what it does.
+
+pub(crate) mod inspect;
+pub(crate) mod list;
+pub(crate) mod perplexity;
+pub(crate) mod pull;
+pub(crate) mod rm;
+pub(crate) mod run;
+pub(crate) mod tokenize;

@@ -1,0 +1,200 @@
+//! `tercel run`: ask a model, or chat with it.
+
+mod asked;
+mod stdin;
+
+use std::fs;
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+
+use tercel::source::Store;
+use tercel::{Engine, EngineBuilder, Error, Event, Message, Request, StopReason};
+
+use crate::args::{EngineArgs, SamplingArgs};
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::output::Line;
+use crate::{chat, format, load};
+use asked::Asked;
+pub(super) use stdin::read_stdin;
+
+/// Ask a model and stream its reply, or chat with it
+///
+/// A single argument is the MODEL if it is an existing path, a catalog name or nearly one,
+/// hf:org/repo, or a word with `:` or `/` or ending in .gguf. Otherwise it is the PROMPT, and the
+/// default model is asked. -m and -p say it outright.
+///
+/// Without a PROMPT on a terminal this is a chat; otherwise the prompt is read from standard input.
+/// With both, the prompt is PROMPT, an empty line, and what stands on standard input.
+///
+/// The reply goes to standard output as it comes, everything else to standard error: progress,
+/// notes, and one line of statistics at the end. Ctrl-C ends the reply.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  tercel run \"Why is the sky blue?\"
+  tercel run smollm2:135m \"Name three birds.\" --temperature 0 --max-new-tokens 50
+  tercel run -p \"Summarise this text.\" < article.txt
+  tercel run gemma3:270m \"Once upon a time\" --seed 7
+  tercel run model.gguf --template chatml.jinja
+  tercel run \"Say hello.\" --json | jq -r 'select(.event == \"delta\").text'")]
+pub(crate) struct Args {
+    /// A catalog name, a GGUF file, or hf:org/repo [default: the catalog's first model]
+    #[arg(value_name = "MODEL")]
+    first: Option<String>,
+    /// What to ask
+    #[arg(value_name = "PROMPT")]
+    second: Option<String>,
+    /// The model, whatever it looks like
+    #[arg(short, long, value_name = "MODEL", conflicts_with = "second")]
+    model: Option<String>,
+    /// The prompt, whatever it looks like
+    #[arg(
+        short,
+        long,
+        value_name = "PROMPT",
+        conflicts_with = "second",
+        allow_hyphen_values = true
+    )]
+    prompt: Option<String>,
+    /// Instructions to the model that come before the conversation
+    #[arg(long, value_name = "TEXT")]
+    system: Option<String>,
+    /// A chat template (Jinja) in place of the model's own
+    #[arg(long, value_name = "FILE")]
+    template: Option<PathBuf>,
+    /// Use no template: continue the prompt as it stands
+    #[arg(long, conflicts_with_all = ["template", "system"])]
+    raw: bool,
+    /// Print one JSON object a line: load, note, delta, and at the end done or error
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    sampling: SamplingArgs,
+    #[command(flatten)]
+    engine: EngineArgs,
+    /// Tokens that prompt and reply may have together, at least 2 [default: 4096, or less where
+    /// the model was trained for less]
+    #[arg(long, value_name = "N", help_heading = "Engine")]
+    max_context: Option<usize>,
+}
+
+/// What can be refused is refused before anything is read, fetched or loaded.
+pub(crate) fn run(args: Args, context: &Context) -> Result<(), Failure> {
+    let sampling = args.sampling.sampling();
+    sampling.validate()?;
+    let template = args.template.as_ref().map(|path| {
+        fs::read_to_string(path)
+            .map_err(|reason| Failure::unreadable("template file", path, &reason))
+    });
+    let template = template.transpose()?;
+    let store = Store::open_default()?;
+    let Asked { model, prompt } = Asked::of(&args, store.catalog())?;
+    store
+        .parse(&model)
+        .map_err(|error| asked::explain(error.into(), &args))?;
+
+    let prompt = match prompt {
+        None if args.may_chat(context) => None,
+        given => Some(stdin::prompt(given, context)?),
+    };
+    if prompt
+        .as_ref()
+        .is_some_and(|prompt| prompt.trim().is_empty())
+    {
+        return Err(Failure::from(Error::EmptyPrompt)
+            .with_hint("give one, as in `tercel run \"Why is the sky blue?\"`"));
+    }
+    let builder = args.builder(&model, template).store(store);
+    let engine = load::engine(builder, &model, context)?;
+    match prompt {
+        Some(prompt) => {
+            let request = args.request(prompt, &engine, context).sampling(sampling);
+            answer(&engine, request, context)
+        }
+        None => {
+            if !engine.info().has_template {
+                return Err(Error::NoChatTemplate.into());
+            }
+            let chat = engine.chat().sampling(sampling);
+            let chat = match args.system {
+                Some(text) => chat.system(text),
+                None => chat,
+            };
+            chat::run(chat, &engine, context)
+        }
+    }
+}
+
+impl Args {
+    fn may_chat(&self, context: &Context) -> bool {
+        !self.raw && !self.json && context.out.is_terminal() && io::stdin().is_terminal()
+    }
+
+    fn builder(&self, model: &str, template: Option<String>) -> EngineBuilder {
+        let mut builder = Engine::builder(model).offline(self.engine.offline);
+        if let Some(tokens) = self.max_context {
+            builder = builder.max_context(tokens);
+        }
+        if let Some(threads) = self.engine.threads {
+            builder = builder.threads(threads);
+        }
+        if let Some(source) = template {
+            builder = builder.template(source);
+        }
+        builder
+    }
+
+    /// The prompt as a turn of a conversation, or as it stands where there is no template.
+    fn request(&self, prompt: String, engine: &Engine, context: &Context) -> Request {
+        if self.raw {
+            return Request::prompt(prompt);
+        }
+        // Instructions have no place without a template; the engine says so.
+        if !engine.info().has_template && self.system.is_none() {
+            context.note("this model has no chat template; continuing the text as it is");
+            return Request::prompt(prompt);
+        }
+        let system = self.system.as_ref().map(Message::system);
+        Request::chat(system.into_iter().chain([Message::user(prompt)]).collect())
+    }
+}
+
+/// Streams one reply.
+fn answer(engine: &Engine, request: Request, context: &Context) -> Result<(), Failure> {
+    let out = context.out;
+    let stream = engine.stream(request)?;
+    let _guard = context.interrupt.cancels(stream.cancel_handle());
+    let mut ends_line = false;
+    for event in stream {
+        match event? {
+            Event::Delta { text, token_index } if out.is_json() => {
+                out.json(&Line::Delta {
+                    text: &text,
+                    token_index,
+                })?;
+            }
+            Event::Delta { text, .. } => {
+                out.model_text(&text)?;
+                ends_line = text.ends_with('\n');
+            }
+            Event::Done(reply) => {
+                if out.is_json() {
+                    out.json(&Line::Done(&reply))?;
+                } else {
+                    if !ends_line {
+                        out.line("")?;
+                    }
+                    if !context.quiet {
+                        out.aside(&format::statistics(&reply));
+                    }
+                }
+                if reply.stop_reason == StopReason::Cancelled {
+                    return Err(Failure::ReplyInterrupted);
+                }
+            }
+            // Kinds of events that this command does not know.
+            _ => {}
+        }
+    }
+    Ok(())
+}

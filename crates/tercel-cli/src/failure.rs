@@ -1,0 +1,109 @@
+//! What ends a command before its end.
+
+use std::io;
+
+use tercel::Error;
+use tercel::source::SourceError;
+use tercel_eval::EvalError;
+
+/// Why a command did not run to its end.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// An error, told in one line.
+    Error {
+        /// A stable code in snake case.
+        kind: &'static str,
+        message: String,
+        hint: Option<String>,
+    },
+    /// A command line that is wrong in a way that only the command can see.
+    Usage(String),
+    /// Ctrl-C.
+    Interrupted,
+    /// Ctrl-C during a reply, which said so itself.
+    ReplyInterrupted,
+    /// Whoever read standard output wants no more.
+    ClosedPipe,
+}
+
+impl Failure {
+    pub(crate) fn new(kind: &'static str, message: impl Into<String>) -> Self {
+        Self::Error {
+            kind,
+            message: message.into(),
+            hint: None,
+        }
+    }
+
+    /// Adds the way out, in place of another.
+    pub(crate) fn with_hint(mut self, text: impl Into<String>) -> Self {
+        if let Self::Error { hint, .. } = &mut self {
+            *hint = Some(text.into());
+        }
+        self
+    }
+
+    /// A file that the user named cannot be read.
+    pub(crate) fn unreadable(what: &str, path: &std::path::Path, reason: &io::Error) -> Self {
+        let path = path.display();
+        match reason.kind() {
+            io::ErrorKind::NotFound => {
+                Self::new("file_not_found", format!("no such {what}: {path}"))
+            }
+            _ => Self::new("unreadable", format!("cannot read {what} {path}: {reason}")),
+        }
+    }
+
+    /// The exit code of the process.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::ClosedPipe => 0,
+            Self::Error { .. } => 1,
+            Self::Usage(_) => 2,
+            Self::Interrupted | Self::ReplyInterrupted => 130,
+        }
+    }
+
+    fn told(kind: &'static str, message: String, hint: Option<String>) -> Self {
+        // Nothing but Ctrl-C cancels a command.
+        if kind == "cancelled" {
+            return Self::Interrupted;
+        }
+        Self::Error {
+            kind,
+            message,
+            hint,
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::told(error.kind(), error.to_string(), error.hint())
+    }
+}
+
+impl From<SourceError> for Failure {
+    fn from(error: SourceError) -> Self {
+        Self::told(error.kind(), error.to_string(), error.hint())
+    }
+}
+
+impl From<EvalError> for Failure {
+    fn from(error: EvalError) -> Self {
+        Self::told(error.kind(), error.to_string(), error.hint())
+    }
+}
+
+/// A write to standard output that failed.
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::ClosedPipe,
+            _ => Self::new(
+                "output_failed",
+                format!("cannot write to standard output: {error}"),
+            ),
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! From a model's name to an engine or a file, with progress and Ctrl-C.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tercel::source::{Control, LocalModel, ModelRef, Store};
+use tercel::{Engine, EngineBuilder};
+
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::progress::Display;
+
+/// Loads what `builder` describes, and shows how it goes.
+pub(crate) fn engine(
+    builder: EngineBuilder,
+    name: &str,
+    context: &Context,
+) -> Result<Engine, Failure> {
+    let display = Arc::new(Mutex::new(Display::new(context)));
+    let of_sink = Arc::clone(&display);
+    let interrupt = context.interrupt.clone();
+    let loaded = builder
+        .on_progress(move |progress| {
+            of_sink
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .report(progress);
+        })
+        .cancel_when(move || interrupt.is_hit())
+        .load();
+    let mut display = display.lock().unwrap_or_else(PoisonError::into_inner);
+    display.clear();
+    let engine = loaded?;
+    display.done(name);
+    for note in &engine.info().notes {
+        context.note(note);
+    }
+    Ok(engine)
+}
+
+/// Fetches a model into the store, unless it is there.
+pub(crate) fn fetch(
+    store: &Store,
+    model: &ModelRef,
+    offline: bool,
+    context: &Context,
+) -> Result<LocalModel, Failure> {
+    let mut display = Display::new(context);
+    let mut sink = |progress| display.report(&progress);
+    let cancel = || context.interrupt.is_hit();
+    let mut control = Control::new()
+        .on_progress(&mut sink)
+        .cancel_when(&cancel)
+        .offline(offline);
+    let fetched = store.fetch(model, &mut control);
+    drop(control);
+    display.clear();
+    let fetched = fetched?;
+    display.done(&fetched.name);
+    Ok(fetched)
+}
+
+/// The file of a model that is on this machine; looking into a model fetches nothing.
+pub(crate) fn local(name: &str) -> Result<LocalModel, Failure> {
+    let store = Store::open_default()?;
+    let model = store.parse(name)?;
+    store.find(&model)?.ok_or_else(|| {
+        Failure::new(
+            "model_not_found",
+            format!("`{model}` is not on this machine"),
+        )
+        .with_hint(format!("fetch it with `tercel pull {model}`"))
+    })
+}
