@@ -84,9 +84,9 @@ fn pull(workspace: &Workspace, model: &str) -> Result<PathBuf> {
 
 /// The path of a model in the output of `tercel list --json`.
 fn path_of(list: &str, model: &str) -> Result<PathBuf> {
-    let models: Vec<Value> =
-        serde_json::from_str(list).context("`tercel list --json` gave no JSON array")?;
-    let row = models.iter().find(|row| row["name"] == model);
+    let list: Value = serde_json::from_str(list).context("`tercel list --json` gave no JSON")?;
+    let mut models = list["models"].as_array().into_iter().flatten();
+    let row = models.find(|row| row["name"] == model);
     let path = row.and_then(|row| row["path"].as_str());
     let path = path.with_context(|| format!("`tercel list --json` does not list `{model}`"))?;
     Ok(PathBuf::from(path))
@@ -100,14 +100,13 @@ mod tests {
 
     #[test]
     fn the_path_of_a_model_is_found_by_its_name() {
-        let list = r#"[{"name":"a","path":"/x"},{"name":"b:1","path":"/y","size_bytes":3}]"#;
+        let list = r#"{"models":[{"name":"a","path":"/x"},{"name":"b:1","path":"/y"}]}"#;
         assert_eq!(path_of(list, "b:1").unwrap(), Path::new("/y"));
         for (list, part) in [
             (list, "does not list `c`"),
-            (r#"[{"name":"c"}]"#, "does not list `c`"),
-            ("[]", "does not list"),
+            (r#"{"models":[{"name":"c"}]}"#, "does not list `c`"),
+            ("{}", "does not list"),
             ("no models", "no JSON"),
-            ("{}", "no JSON"),
         ] {
             let error = format!("{:#}", path_of(list, "c").unwrap_err());
             assert!(error.contains(part), "{error}");
