@@ -47,7 +47,7 @@ Exit codes: 0 success, 1 an error, 2 a bad command line, 130 interrupted by Ctrl
 )]
 struct Cli {
     /// No progress, notes or statistics on standard error
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, display_order = 900)]
     quiet: bool,
     #[command(subcommand)]
     command: Command,

@@ -87,13 +87,13 @@ fn each_bad_input_is_one_line_with_a_way_out() {
         ),
         case(
             &["run", &good, &long],
-            &["500", "160"],
+            &["518 tokens", "160"],
             "--max-context",
             "context_overflow",
         ),
     ];
     for (file, says) in [
-        (&short, ["short.gguf", "end"]),
+        (&short, ["short.gguf", "ffn_down"]),
         (&header, ["header.gguf", "end"]),
         (&magic, ["magic.gguf", "magic"]),
         (&empty, ["empty.gguf", "empty"]),

@@ -28,7 +28,8 @@ pub(super) use stdin::read_stdin;
 /// With both, the prompt is PROMPT, an empty line, and what stands on standard input.
 ///
 /// The reply goes to standard output as it comes, everything else to standard error: progress,
-/// notes, and one line of statistics at the end. Ctrl-C ends the reply.
+/// notes, and one line of statistics at the end. Ctrl-C ends the reply. What a model itself
+/// recommends comes before the defaults named here.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   tercel run \"Why is the sky blue?\"
@@ -38,7 +39,7 @@ pub(super) use stdin::read_stdin;
   tercel run model.gguf --template chatml.jinja
   tercel run \"Say hello.\" --json | jq -r 'select(.event == \"delta\").text'")]
 pub(crate) struct Args {
-    /// A catalog name, a GGUF file, or hf:org/repo [default: the catalog's first model]
+    /// A catalog name, a GGUF file, or hf:org/repo [default: smollm2:135m]
     #[arg(value_name = "MODEL")]
     first: Option<String>,
     /// What to ask
