@@ -1,4 +1,5 @@
 //! The chat, in a terminal of its own: a pseudo-terminal that the test types into.
+#![expect(clippy::panic, reason = "helpers of tests fail by panicking")]
 #![cfg(unix)]
 
 mod common;
