@@ -49,10 +49,11 @@ impl Interrupt {
 
     /// Lets Ctrl-C cancel a reply for as long as the guard lives.
     pub(crate) fn cancels(&self, reply: CancelHandle) -> ReplyGuard<'_> {
+        self.0.set_reply(Some(reply.clone()));
+        // After, so that a signal in between is not lost.
         if self.is_hit() {
             reply.cancel();
         }
-        self.0.set_reply(Some(reply));
         ReplyGuard(&self.0)
     }
 }

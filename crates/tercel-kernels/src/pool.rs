@@ -6,6 +6,7 @@
 //! worker's core, the others do its share, and nobody waits for a worker that has not begun.
 
 use std::cell::UnsafeCell;
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -14,6 +15,11 @@ use std::thread::{self, JoinHandle};
 
 /// Rounds of the spin loop before a worker parks: some hundred microseconds.
 const SPINS_BEFORE_PARKING: u32 = 20_000;
+/// Rounds where there are more threads than processors, and spinning only takes time from the
+/// others.
+const SPINS_OVERSUBSCRIBED: u32 = 20;
+/// More threads than any machine of the targets has processors.
+const MAX_THREADS: usize = 1024;
 /// Rounds before a waiting caller lets other threads run, for machines with too few cores.
 const SPINS_BEFORE_YIELDING: u32 = 2_000;
 /// Pieces that each thread's share is cut into.
@@ -53,12 +59,18 @@ unsafe impl Sync for Shared {}
 unsafe impl Send for Shared {}
 
 impl Pool {
-    /// A pool of `threads` threads, the caller's own counted; at least one.
+    /// A pool of `threads` threads, the caller's own counted; at least one, at most 1024.
     ///
     /// # Errors
     /// The operating system's error when a thread cannot be started.
     pub fn new(threads: usize) -> std::io::Result<Self> {
-        let n_workers = threads.saturating_sub(1);
+        let n_workers = threads.clamp(1, MAX_THREADS) - 1;
+        let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let spins = if threads > processors {
+            SPINS_OVERSUBSCRIBED
+        } else {
+            SPINS_BEFORE_PARKING
+        };
         let shared = Arc::new(Shared {
             gate: Gate::default(),
             region: UnsafeCell::new(None),
@@ -76,7 +88,7 @@ impl Pool {
             let name = format!("tercel-worker-{}", index + 1);
             let worker = thread::Builder::new()
                 .name(name)
-                .spawn(move || work(&shared, index))?;
+                .spawn(move || work(&shared, index, spins))?;
             pool.workers.push(worker);
         }
         Ok(pool)
@@ -111,7 +123,8 @@ impl Pool {
         unsafe { *self.shared.region.get() = Some(region) };
         self.shared.next.store(0, Ordering::Relaxed);
         self.shared.gate.open();
-        self.wake();
+        // A worker without a piece of its own need not get up.
+        self.wake(items.div_ceil(piece) - 1);
         let mine = catch_unwind(AssertUnwindSafe(|| self.shared.claim(region, 0)));
         self.shared.gate.close_and_wait();
         if let Err(panic) = mine {
@@ -123,8 +136,9 @@ impl Pool {
         );
     }
 
-    fn wake(&self) {
-        for (worker, parked) in self.workers.iter().zip(&self.shared.parked) {
+    /// Wakes up to `n` workers that are parked.
+    fn wake(&self, n: usize) {
+        for (worker, parked) in self.workers.iter().zip(&self.shared.parked).take(n) {
             if parked.swap(false, Ordering::SeqCst) {
                 worker.thread().unpark();
             }
@@ -215,8 +229,9 @@ impl Gate {
     }
 }
 
-/// The life of worker `index`: wait for a region, do what is left of it, leave.
-fn work(shared: &Shared, index: usize) {
+/// The life of worker `index`: wait for a region, do what is left of it, leave. It parks after
+/// `patience` rounds of spinning.
+fn work(shared: &Shared, index: usize, patience: u32) {
     let mut last = 0;
     let mut spins = 0;
     while !shared.stop.load(Ordering::Relaxed) {
@@ -233,7 +248,7 @@ fn work(shared: &Shared, index: usize) {
             continue;
         }
         spins += 1;
-        if spins < SPINS_BEFORE_PARKING {
+        if spins < patience {
             std::hint::spin_loop();
             continue;
         }

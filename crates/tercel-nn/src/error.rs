@@ -22,6 +22,19 @@ pub enum NnError {
         /// The tensor's name.
         name: String,
     },
+    /// The file has a tensor that the architecture has no use for.
+    #[error(
+        "tensor `{name}` (and {others} others) have no place in the architecture `{architecture}`; \
+         leaving them out would give wrong answers"
+    )]
+    UnusedTensor {
+        /// The first such tensor's name.
+        name: String,
+        /// What the file says it is.
+        architecture: String,
+        /// How many more there are.
+        others: usize,
+    },
     /// A tensor has another shape than the configuration says.
     #[error("tensor `{name}` has shape {found:?}, expected {expected:?}")]
     Shape {

@@ -3,6 +3,8 @@
 //! A plan allocates nothing. It is enough to say what a model needs; the backend then packs the
 //! weights it names.
 
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
 use tercel_formats::DType;
@@ -18,6 +20,8 @@ pub struct Loader<'g, 'a> {
     gguf: &'g Gguf<'a>,
     architecture: &'a str,
     pub(crate) plan: Plan<'g, 'a>,
+    /// Names of the tensors that were asked for.
+    used: RefCell<HashSet<&'a str>>,
 }
 
 /// All that a model asked for; handles are indices into these.
@@ -50,6 +54,7 @@ impl<'g, 'a> Loader<'g, 'a> {
             gguf,
             architecture,
             plan: Plan::default(),
+            used: RefCell::default(),
         })
     }
 
@@ -228,11 +233,32 @@ impl<'g, 'a> Loader<'g, 'a> {
         format!("{}.{key}", self.architecture)
     }
 
+    /// Fails when the file has a tensor that the model did not ask for: leaving out a bias, or
+    /// layers, gives wrong answers and no sign of it.
+    pub(crate) fn check_all_used(&self) -> Result<(), NnError> {
+        let used = self.used.borrow();
+        let mut unused = self
+            .gguf
+            .tensors()
+            .iter()
+            .filter(|tensor| !used.contains(tensor.name));
+        match unused.next() {
+            None => Ok(()),
+            Some(first) => Err(NnError::UnusedTensor {
+                name: first.name.to_owned(),
+                architecture: self.architecture.to_owned(),
+                others: unused.count(),
+            }),
+        }
+    }
+
     fn tensor(&self, name: &str) -> Result<&'g Tensor<'a>, NnError> {
-        let tensor = self.gguf.tensor(name);
-        tensor.ok_or_else(|| NnError::MissingTensor {
+        let missing = || NnError::MissingTensor {
             name: name.to_owned(),
-        })
+        };
+        let tensor = self.gguf.tensor(name).ok_or_else(missing)?;
+        self.used.borrow_mut().insert(tensor.name);
+        Ok(tensor)
     }
 }
 

@@ -356,7 +356,7 @@ impl ModelInfo {
             n_layers: w.count("block_count", 1..=1024)?,
             n_heads,
             n_kv_heads: w.count_or("attention.head_count_kv", 1..=1024, n_heads)?,
-            head_dim: w.count_or("attention.key_length", 2..=1024, head_dim.max(2))?,
+            head_dim: w.count_or("attention.key_length", 2..=1024, head_dim.clamp(2, 1024))?,
             feed_forward: w.count("feed_forward_length", 1..=1 << 20)?,
             sliding_window: match w.count_or("attention.sliding_window", 0..=1 << 24, 0)? {
                 0 => None,

@@ -198,7 +198,7 @@ impl EngineBuilder {
         between("prefill_chunk", self.prefill_chunk, 4096)?;
         self.threads.map_or_else(
             || Ok(machine::physical_cores()),
-            |threads| between("threads", threads, 1024),
+            |threads| between("threads", threads, machine::most_threads()),
         )
     }
 

@@ -198,8 +198,8 @@ impl Error {
                     .to_owned(),
             ),
             Self::ContextOverflow { prompt_tokens, .. } => Some(format!(
-                "shorten the prompt, or load the model with a context above {prompt_tokens} \
-                 (`--max-context`)"
+                "shorten the prompt, or, where the model was trained for so many tokens, load it \
+                 with a context above {prompt_tokens} (`--max-context`)"
             )),
             Self::ContextTooLong { trained, .. } => {
                 Some(format!("use at most `--max-context {trained}`"))

@@ -15,6 +15,15 @@ pub(crate) fn physical_cores() -> usize {
     }
 }
 
+/// The most compute threads that make sense to ask for: some more than there are processors, so that
+/// a request made for a larger machine still runs, but not so many that they only wait for each other.
+pub(crate) fn most_threads() -> usize {
+    thread::available_parallelism()
+        .map_or(1, usize::from)
+        .saturating_mul(4)
+        .max(8)
+}
+
 /// Bytes that can be allocated without swapping, where the system tells: on Linux the smaller of
 /// `MemAvailable` and what the control group leaves.
 pub(crate) fn available_bytes() -> Option<u64> {

@@ -185,6 +185,13 @@ fn answer(engine: &Engine, request: Request, context: &Context) -> Result<(), Fa
                     if !ends_line {
                         out.line("")?;
                     }
+                    if reply.usage.lost_bytes > 0 {
+                        context.note(&format!(
+                            "{} of the prompt cannot be expressed in this model's vocabulary and \
+                             were left out",
+                            format::plural(reply.usage.lost_bytes, "byte")
+                        ));
+                    }
                     if !context.quiet {
                         out.aside(&format::statistics(&reply));
                     }

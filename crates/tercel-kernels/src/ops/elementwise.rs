@@ -11,22 +11,6 @@ pub fn add(x: &mut [f32], y: &[f32]) {
     }
 }
 
-/// Adds `bias` to each row of `x`.
-///
-/// # Panics
-/// When `x` is no whole number of rows.
-pub fn add_bias(x: &mut [f32], bias: &[f32]) {
-    assert!(
-        x.len().is_multiple_of(bias.len()),
-        "{} rows of {}",
-        x.len(),
-        bias.len()
-    );
-    for row in x.chunks_exact_mut(bias.len()) {
-        add(row, bias);
-    }
-}
-
 /// `x *= factor`.
 pub fn scale(x: &mut [f32], factor: f32) {
     for x in x {
@@ -42,8 +26,7 @@ mod tests {
     fn they_do_what_they_say() {
         let mut x = vec![1.0, 2.0, 3.0, 4.0];
         add(&mut x, &[1.0; 4]);
-        add_bias(&mut x, &[10.0, 20.0]);
         scale(&mut x, 0.5);
-        assert_eq!(x, [6.0, 11.5, 7.0, 12.5]);
+        assert_eq!(x, [1.0, 1.5, 2.0, 2.5]);
     }
 }

@@ -131,16 +131,20 @@ impl Layer {
 fn windowed_layers(w: &Loader<'_, '_>, info: &ModelInfo) -> Result<Vec<bool>, NnError> {
     const KEY: &str = "attention.sliding_window_pattern";
     if let Some(Value::Array(array)) = w.field(KEY) {
-        let layers = array.iter().map(|value| matches!(value, Value::Bool(true)));
-        let layers: Vec<bool> = layers.collect();
-        if layers.len() != info.n_layers {
-            let problem = format!("{} entries for {} layers", layers.len(), info.n_layers);
-            return Err(NnError::Config {
-                field: w.key(KEY),
-                problem,
+        let layers = array.iter().map(|value| match value {
+            Value::Bool(windowed) => Some(windowed),
+            _ => None,
+        });
+        let layers: Option<Vec<bool>> = layers.collect();
+        return layers
+            .filter(|layers| layers.len() == info.n_layers)
+            .ok_or_else(|| {
+                let problem = format!("not one bool for each of {} layers", info.n_layers);
+                NnError::Config {
+                    field: w.key(KEY),
+                    problem,
+                }
             });
-        }
-        return Ok(layers);
     }
     let period = w.count_or(KEY, 1..=1024, 6)?;
     Ok((1..=info.n_layers)

@@ -74,7 +74,7 @@ impl Layer {
                 n_kv_heads: info.n_kv_heads,
                 head_dim,
                 scale: 1.0 / (head_dim as f32).sqrt(),
-                window: None,
+                window: info.sliding_window,
             })?,
             attention_norm: w.vector(&name("attn_norm"), hidden)?,
             q: w.matrix(&name("attn_q"), q, hidden)?,

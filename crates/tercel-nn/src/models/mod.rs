@@ -35,7 +35,9 @@ pub(crate) fn construct(loader: &mut Loader<'_, '_>) -> Result<Box<dyn Model>, N
         name: name.to_owned(),
         supported: architectures().collect::<Vec<_>>().join(", "),
     })?;
-    constructor(loader)
+    let model = constructor(loader)?;
+    loader.check_all_used()?;
+    Ok(model)
 }
 
 /// The names of the architectures that this build runs.

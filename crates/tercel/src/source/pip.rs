@@ -189,12 +189,13 @@ impl Wheels<'_> {
         let mut last_progress = Instant::now();
         loop {
             let status = pip.0.try_wait();
+            // Ctrl-C reaches pip too, so a cancel is looked at before what became of pip.
+            job.check()?;
             match status {
                 Ok(Some(status)) => return Ok(status),
                 Ok(None) => {}
                 Err(error) => return Err(failed(part, &format!("pip was lost: {error}"))),
             }
-            job.check()?;
             let bytes = bytes_below(&scratch.temporary).max(bytes_below(&scratch.destination));
             if bytes > most {
                 most = bytes;

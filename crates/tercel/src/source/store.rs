@@ -175,7 +175,9 @@ impl Store {
                 Ok(installed)
             });
         if installed.is_err() {
-            // Stays if it holds something to continue from.
+            // Wheels and partial downloads stay, to continue from; an empty folder does not.
+            let _ = remove(&staging.join("ready"));
+            let _ = fs::remove_dir(staging.join("wheels"));
             let _ = fs::remove_dir(&staging);
         }
         installed

@@ -31,8 +31,13 @@ pub(super) unsafe fn block(x: &[f32], codes: &mut [i8]) -> Block {
     unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), poison) };
     let poison: f32 = lanes.iter().sum();
 
-    let inverse = _mm256_set1_ps(if largest > 0.0 { 127.0 / largest } else { 0.0 });
-    let q: [__m256i; 4] = std::array::from_fn(|i| _mm256_cvtps_epi32(_mm256_mul_ps(x[i], inverse)));
+    let inverse = _mm256_set1_ps(super::inverse(largest));
+    let q: [__m256i; 4] = std::array::from_fn(|i| {
+        let scaled = _mm256_mul_ps(x[i], inverse);
+        // A NaN becomes 0, as in the reference; its block is poisoned by the scale.
+        let ordered = _mm256_cmp_ps::<_CMP_ORD_Q>(scaled, scaled);
+        _mm256_cvtps_epi32(_mm256_and_ps(scaled, ordered))
+    });
     let sums = [
         sum(_mm256_add_epi32(q[0], q[1])),
         sum(_mm256_add_epi32(q[2], q[3])),

@@ -29,6 +29,13 @@ pub struct Activations {
     weighted_sums: AlignedVec<f32>,
 }
 
+/// The factor from numbers up to `largest` to codes; 0 where it is no finite number, that is for
+/// blocks of zeros, of numbers too small to matter, and of infinities.
+fn inverse(largest: f32) -> f32 {
+    let inverse = 127.0 / largest;
+    if inverse.is_finite() { inverse } else { 0.0 }
+}
+
 /// One block of 32, as a kernel writes it.
 pub(crate) struct Block {
     pub(crate) scale: f32,
@@ -144,6 +151,37 @@ mod tests {
                     assert_eq!(got.row(row).sums, want.row(row).sums);
                     assert_eq!(got.row(row).weighted_sums, want.row(row).weighted_sums);
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_of_odd_numbers_are_those_of_the_reference() {
+        let tiny = [1e-40, -3e-38, 2e-45, f32::MIN_POSITIVE];
+        let huge = [f32::MAX, -f32::MAX, 1.0, 0.0];
+        let broken = [f32::NAN, 1.0, -2.0, 0.5];
+        let endless = [f32::INFINITY, f32::NEG_INFINITY, 1.0, f32::NAN];
+        for pattern in [tiny, huge, broken, endless] {
+            let x: Vec<f32> = pattern.into_iter().cycle().take(64).collect();
+            let want = quantized(Isa::SCALAR, &x, 64, 1);
+            for isa in Isa::available() {
+                let got = quantized(isa, &x, 64, 1);
+                assert_eq!(
+                    got.row(0).codes,
+                    want.row(0).codes,
+                    "{} {pattern:?}",
+                    isa.name()
+                );
+                assert_eq!(
+                    got.row(0).sums,
+                    want.row(0).sums,
+                    "{} {pattern:?}",
+                    isa.name()
+                );
+                assert!(
+                    got.row(0).codes.iter().all(|code| *code != -128),
+                    "{pattern:?}"
+                );
             }
         }
     }

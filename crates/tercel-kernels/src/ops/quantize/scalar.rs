@@ -6,7 +6,7 @@ use crate::quant::PART;
 pub(super) fn block(x: &[f32], codes: &mut [i8]) -> Block {
     let largest = x.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
     let poison: f32 = x.iter().map(|x| x * 0.0).sum();
-    let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+    let inverse = super::inverse(largest);
     let mut sums = [0; 2];
     for (i, (x, code)) in x.iter().zip(codes).enumerate() {
         *code = (x * inverse).round_ties_even() as i8;
