@@ -55,7 +55,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    Run(run::Args),
+    Run(Box<run::Args>),
     Pull(pull::Args),
     List(list::Args),
     Rm(rm::Args),
@@ -89,7 +89,7 @@ pub(crate) fn main() -> ExitCode {
         interrupt: Interrupt::install(),
     };
     let result = panic::catch_unwind(AssertUnwindSafe(|| match command {
-        Command::Run(args) => run::run(args, &context),
+        Command::Run(args) => run::run(*args, &context),
         Command::Pull(args) => pull::run(&args, &context),
         Command::List(args) => list::run(&args, &context),
         Command::Rm(args) => rm::run(&args, &context),

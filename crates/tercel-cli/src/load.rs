@@ -45,14 +45,12 @@ pub(crate) fn fetch(
     context: &Context,
 ) -> Result<LocalModel, Failure> {
     let mut display = Display::new(context);
-    let mut sink = |progress| display.report(&progress);
     let cancel = || context.interrupt.is_hit();
-    let mut control = Control::new()
-        .on_progress(&mut sink)
-        .cancel_when(&cancel)
-        .offline(offline);
-    let fetched = store.fetch(model, &mut control);
-    drop(control);
+    let fetched = {
+        let mut sink = |progress| display.report(&progress);
+        let control = Control::new().on_progress(&mut sink).cancel_when(&cancel);
+        store.fetch(model, &mut control.offline(offline))
+    };
     display.clear();
     let fetched = fetched?;
     display.done(&fetched.name);

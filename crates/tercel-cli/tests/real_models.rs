@@ -1,5 +1,7 @@
 //! The command on the two real models. `cargo xtask test` sets the paths of their files.
 
+#![expect(clippy::panic, reason = "helpers of tests fail by panicking")]
+
 mod common;
 
 use common::{Place, events};
