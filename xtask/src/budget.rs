@@ -20,7 +20,7 @@ pub(crate) fn print(workspace: &Workspace) -> Result<()> {
         "--format={p}",
     ];
     let tree = process::output(&mut process::cargo(workspace.root(), &args), LIMIT)?;
-    println!("the tercel command is made of {} packages", count(&tree));
+    say!("the tercel command is made of {} packages", count(&tree));
     Ok(())
 }
 

@@ -39,7 +39,7 @@ pub(crate) fn run() -> Result<()> {
         }
         rows.push((name, result, started.elapsed()));
     }
-    println!("\n{}", summary(&rows));
+    say!("\n{}", summary(&rows));
     let failed: Vec<&str> = rows
         .iter()
         .filter(|(_, result, _)| result.is_err())

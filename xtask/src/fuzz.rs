@@ -23,7 +23,7 @@ pub(crate) fn run(target: Option<&str>, seconds: u64) -> Result<()> {
         command.env("RUSTC_BOOTSTRAP", "1");
         process::run(&mut command, BUILD + Duration::from_secs(seconds))?;
     }
-    println!("no crash in {seconds} seconds each: {}", targets.join(", "));
+    say!("no crash in {seconds} seconds each: {}", targets.join(", "));
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! The real models that tests run on.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ pub(crate) fn provide(workspace: &Workspace) -> Result<Vec<(&'static str, PathBu
         build(workspace)?;
     }
     for (model, variable) in wanted {
-        found.push((variable, pull(&workspace.tercel(), model)?));
+        found.push((variable, pull(workspace, model)?));
     }
     Ok(found)
 }
@@ -59,11 +59,19 @@ fn build(workspace: &Workspace) -> Result<()> {
     process::run(&mut process::cargo(workspace.root(), &args), LIMIT)
 }
 
-fn pull(tercel: &Path, model: &str) -> Result<PathBuf> {
+fn pull(workspace: &Workspace, model: &str) -> Result<PathBuf> {
     const PULL: Duration = Duration::from_secs(1800);
     const LIST: Duration = Duration::from_secs(60);
-    process::run(Command::new(tercel).args(["pull", model]), PULL)?;
-    let list = process::output(Command::new(tercel).args(["list", "--json"]), LIST)?;
+    let tercel = |args: &[&str]| {
+        let mut command = Command::new(workspace.tercel());
+        command.args(args);
+        // A model in the cache of the Hub's own tools would not get into the store, and a list
+        // of the store would not show it.
+        command.env("HF_HUB_CACHE", workspace.root().join("target/no-hub-cache"));
+        command
+    };
+    process::run(&mut tercel(&["pull", model]), PULL)?;
+    let list = process::output(&mut tercel(&["list", "--json"]), LIST)?;
     let path = path_of(&list, model)?;
     if !path.is_file() {
         bail!(
@@ -76,9 +84,9 @@ fn pull(tercel: &Path, model: &str) -> Result<PathBuf> {
 
 /// The path of a model in the output of `tercel list --json`.
 fn path_of(list: &str, model: &str) -> Result<PathBuf> {
-    let models: Vec<Value> =
-        serde_json::from_str(list).context("`tercel list --json` gave no JSON array")?;
-    let row = models.iter().find(|row| row["name"] == model);
+    let list: Value = serde_json::from_str(list).context("`tercel list --json` gave no JSON")?;
+    let mut models = list["models"].as_array().into_iter().flatten();
+    let row = models.find(|row| row["name"] == model);
     let path = row.and_then(|row| row["path"].as_str());
     let path = path.with_context(|| format!("`tercel list --json` does not list `{model}`"))?;
     Ok(PathBuf::from(path))
@@ -86,18 +94,19 @@ fn path_of(list: &str, model: &str) -> Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
     fn the_path_of_a_model_is_found_by_its_name() {
-        let list = r#"[{"name":"a","path":"/x"},{"name":"b:1","path":"/y","size_bytes":3}]"#;
+        let list = r#"{"models":[{"name":"a","path":"/x"},{"name":"b:1","path":"/y"}]}"#;
         assert_eq!(path_of(list, "b:1").unwrap(), Path::new("/y"));
         for (list, part) in [
             (list, "does not list `c`"),
-            (r#"[{"name":"c"}]"#, "does not list `c`"),
-            ("[]", "does not list"),
+            (r#"{"models":[{"name":"c"}]}"#, "does not list `c`"),
+            ("{}", "does not list"),
             ("no models", "no JSON"),
-            ("{}", "no JSON"),
         ] {
             let error = format!("{:#}", path_of(list, "c").unwrap_err());
             assert!(error.contains(part), "{error}");

@@ -32,7 +32,7 @@ pub(crate) fn run(args: &[String], lint: bool) -> Result<()> {
     if args.is_empty() {
         runner.instruction_sets()?;
     }
-    println!("all passed in {} s", started.elapsed().as_secs());
+    say!("all passed in {} s", started.elapsed().as_secs());
     Ok(())
 }
 
@@ -93,7 +93,7 @@ impl Runner {
         command.args(["--", "--exact", "--nocapture", test]);
         let output = process::output(&mut command, LIMIT)?;
         let covered = covered(&output).context("the kernel tests name no instruction set")?;
-        println!("instruction sets covered: {covered}");
+        say!("instruction sets covered: {covered}");
         if is_gate() && cfg!(target_arch = "x86_64") && !covered.contains("avx2") {
             bail!("this machine has no AVX2: the AVX2 kernels were not tested");
         }

@@ -2,7 +2,11 @@
 //!
 //! `cargo xtask test` pulls the models and names their files in the environment.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail by panicking"
+)]
 
 use std::ops::ControlFlow;
 
@@ -33,10 +37,6 @@ fn compare(variable: &str, chunks: usize, ppl: f64, stderr: f64) {
         .unwrap();
     let options = PerplexityOptions::default();
     let result = perplexity(&engine, TEXT, options, |_| ControlFlow::Continue(())).unwrap();
-    println!(
-        "perplexity {:.4} +/- {:.4}, llama.cpp {ppl}",
-        result.ppl, result.stderr
-    );
     assert_eq!(result.chunks, chunks);
     assert_eq!(result.tokens_scored, chunks * 255);
     assert!(

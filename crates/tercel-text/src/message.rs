@@ -36,6 +36,7 @@ pub struct Message {
     /// Who speaks.
     pub role: Role,
     /// What is said. Names of control tokens in it are text, whoever speaks.
+    #[serde(default)]
     pub content: String,
     /// What else a template may read of this turn: `tool_calls`, `name`, `reasoning_content`.
     #[serde(flatten)]

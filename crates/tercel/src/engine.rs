@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::file::{MemoryUse, ModelSummary};
 use crate::pipe::{Receiver, pipe};
 use crate::reply::{Reply, StopReason, Timings, Usage};
-use crate::request::{Prompter, Request, Template};
+use crate::request::{Prompt, Prompter, Request, Template};
 use crate::sampling::Sampling;
 use crate::scheduler::{Control, Generate, Job, Score};
 use crate::stream::Stream;
@@ -184,9 +184,10 @@ impl Engine {
         let accepted = Instant::now();
         let Request { input, sampling } = request;
         let settings = sampling.resolve(&self.inner.sampling)?;
-        let prompt = self.inner.prompter().tokens(input)?;
+        let Prompt { tokens, lost_bytes } = self.inner.prompter().prompt(input)?;
         let usage = Usage {
-            prompt_tokens: prompt.len(),
+            prompt_tokens: tokens.len(),
+            lost_bytes,
             ..Usage::default()
         };
         let draft = Reply {
@@ -203,7 +204,7 @@ impl Engine {
         let (sender, receiver) = pipe(capacity, accepted, draft);
         Ok((
             Job::Generate(Generate {
-                prompt,
+                prompt: tokens,
                 events: sender,
             }),
             receiver,

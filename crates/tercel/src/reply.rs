@@ -97,6 +97,9 @@ pub struct Usage {
     pub cached_tokens: usize,
     /// Tokens generated, the end token included.
     pub generated_tokens: usize,
+    /// Bytes of the prompt that the model's vocabulary cannot express and that were left out, such
+    /// as some control characters; usually 0.
+    pub lost_bytes: usize,
 }
 
 /// Where the time of a request went, in seconds. What did not happen is 0.
@@ -164,6 +167,7 @@ mod tests {
             prompt_tokens: 30,
             cached_tokens: 10,
             generated_tokens: 11,
+            ..Usage::default()
         });
         assert_eq!(timings.prefill_tokens_per_second(), 10.0);
         assert_eq!(timings.tokens_per_second(), 20.0);
@@ -176,6 +180,7 @@ mod tests {
             prompt_tokens: 30,
             cached_tokens: 0,
             generated_tokens: 1,
+            ..Usage::default()
         });
         assert_eq!(timings.tokens_per_second(), 0.0);
     }

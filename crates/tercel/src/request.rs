@@ -93,13 +93,20 @@ impl Template {
     }
 }
 
+/// A prompt as the model sees it.
+pub(crate) struct Prompt {
+    pub(crate) tokens: Vec<TokenId>,
+    /// Bytes of the text that no token expresses.
+    pub(crate) lost_bytes: usize,
+}
+
 impl Prompter<'_> {
     /// The tokens of a prompt: not empty, inside the vocabulary, with room for a reply.
-    pub(crate) fn tokens(&self, input: Input) -> Result<Vec<TokenId>, Error> {
-        let tokens = match input {
-            Input::Prompt(text) => self.raw(&text)?,
+    pub(crate) fn prompt(&self, input: Input) -> Result<Prompt, Error> {
+        let (tokens, lost_bytes) = match input {
+            Input::Prompt(text) => (self.raw(&text)?, self.tokenizer.lost_bytes(&text)),
             Input::Chat(messages) => self.chat(&messages)?,
-            Input::Tokens(tokens) => tokens,
+            Input::Tokens(tokens) => (tokens, 0),
         };
         self.check(&tokens, "tokens")?;
         if tokens.len() >= self.max_context {
@@ -109,7 +116,7 @@ impl Prompter<'_> {
                 max_context,
             });
         }
-        Ok(tokens)
+        Ok(Prompt { tokens, lost_bytes })
     }
 
     /// Checks that there are tokens and that the model has each.
@@ -146,7 +153,7 @@ impl Prompter<'_> {
         Ok(tokens)
     }
 
-    fn chat(&self, messages: &[Message]) -> Result<Vec<TokenId>, Error> {
+    fn chat(&self, messages: &[Message]) -> Result<(Vec<TokenId>, usize), Error> {
         let Some(last) = messages.last() else {
             return Err(Error::EmptyMessages);
         };
@@ -164,7 +171,8 @@ impl Prompter<'_> {
         input.bos_token = name(self.tokenizer.bos()).unwrap_or_default();
         input.eos_token = name(self.tokenizer.eos()).unwrap_or_default();
         let rendered = template.render(&input).map_err(Error::Template)?;
-        Ok(self.tokenizer.encode_rendered(&rendered))
+        let lost_bytes = self.tokenizer.lost_bytes(rendered.text());
+        Ok((self.tokenizer.encode_rendered(&rendered), lost_bytes))
     }
 }
 

@@ -2,7 +2,11 @@
 //!
 //! `cargo xtask test` pulls the models and names their files in the environment.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail by panicking"
+)]
 
 use tercel::{Engine, Reply, Request, StopReason};
 
@@ -126,4 +130,19 @@ fn a_base_model_without_a_template_refuses_to_chat() {
         .generate(Request::prompt("The sky is").max_new_tokens(4))
         .unwrap();
     assert!(reply.usage.generated_tokens > 0);
+}
+
+#[test]
+fn what_the_vocabulary_cannot_express_is_counted_in_the_reply() {
+    let engine = engine(&file("TERCEL_TEST_SMOLLM2"), 2, 256);
+    let lost = |text: &str| {
+        let request = Request::prompt(text).max_new_tokens(1);
+        engine.generate(request).unwrap().usage.lost_bytes
+    };
+    assert_eq!(lost("caf\u{e9} \u{1f600}"), 0);
+    assert_eq!(
+        lost("a\u{1}b\u{4}c"),
+        2,
+        "SmolLM2 has no token for these control characters"
+    );
 }

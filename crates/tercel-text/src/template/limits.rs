@@ -6,8 +6,14 @@ pub const SOURCE_BYTES: usize = 256 * 1024;
 /// Longest rendered prompt, in bytes.
 pub const OUTPUT_BYTES: usize = 16 * 1024 * 1024;
 
-/// Bytes that all string operations of one render may touch together.
-pub const WORK_BYTES: usize = 96 * 1024 * 1024;
+/// Bytes that the string operations of one render may touch together, before those for its input.
+pub const WORK_BYTES: usize = 16 * 1024 * 1024;
+
+/// Further bytes for each byte of the input: a template may handle a message many times.
+pub const WORK_PER_INPUT_BYTE: usize = 16;
+
+/// Further bytes for each message, for templates that keep lists of them.
+pub const WORK_PER_MESSAGE: usize = 64 * 1024;
 
 /// Steps that a render may take, before those for its messages.
 pub const STEPS: u64 = 500_000;

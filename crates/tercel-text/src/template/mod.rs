@@ -1,5 +1,8 @@
 //! Chat templates: Jinja, as the Python ecosystem renders it, from files nobody has vouched for.
 
+mod budget;
+mod filters;
+mod guard;
 mod lexer;
 pub mod limits;
 mod neutral;
@@ -16,6 +19,7 @@ use minijinja::{Environment, ErrorKind, Value};
 use crate::error::TextError;
 use crate::message::Message;
 use crate::tokenizer::Markers;
+use budget::Budget;
 use neutral::Neutralizer;
 
 /// The name under which the one template of an environment is kept.
@@ -78,7 +82,10 @@ pub struct Rendered {
 }
 
 impl Rendered {
-    /// The prompt as a person would read it, and as `transformers` renders it.
+    /// The prompt as a person would read it, byte for byte as `transformers` renders it.
+    ///
+    /// A template that picks single characters out of a message may differ where the message
+    /// could name a control token: something invisible stands there while the template runs.
     pub fn text(&self) -> &str {
         &self.text
     }
@@ -138,15 +145,15 @@ impl ChatTemplate {
         let messages = u64::try_from(input.messages.len()).unwrap_or(u64::MAX);
         let steps = limits::STEPS_PER_MESSAGE.saturating_mul(messages);
         environment.set_fuel(Some(limits::STEPS.saturating_add(steps)));
-        runtime::install(&mut environment, input.local_seconds);
+        let budget = Budget::new(input.work_bytes());
+        runtime::install(&mut environment, &budget, input.local_seconds);
         let mut output = Bounded(Vec::new());
-        runtime::on_deep_stack(|| {
-            let template = environment.get_template(NAME)?;
-            template
-                .render_captured_to(input.variables(&guard), &mut output)
-                .map(drop)
-        })
-        .map_err(|error| template_error(&error))?;
+        let template = environment
+            .get_template(NAME)
+            .map_err(|error| template_error(&error))?;
+        template
+            .render_captured_to(input.variables(&guard), &mut output)
+            .map_err(|error| template_error(&error))?;
         Ok(without(sentinel, &String::from_utf8_lossy(&output.0)))
     }
 }
@@ -178,6 +185,16 @@ impl TemplateInput<'_> {
             neutral::strings_of(tools, &mut |text| all.push(text));
         }
         all.into_iter()
+    }
+
+    /// What rendering this input may cost.
+    fn work_bytes(&self) -> usize {
+        let bytes: usize = self.strings().map(str::len).sum();
+        let input = bytes.saturating_mul(limits::WORK_PER_INPUT_BYTE);
+        let messages = self.messages.len().saturating_mul(limits::WORK_PER_MESSAGE);
+        limits::WORK_BYTES
+            .saturating_add(input)
+            .saturating_add(messages)
     }
 
     /// The variables that `transformers` gives a template.

@@ -1,5 +1,6 @@
 //! Making a template ready for the engine before it is compiled.
 
+use super::guard;
 use super::lexer::{self, Kind};
 use crate::error::TextError;
 
@@ -11,7 +12,8 @@ pub(super) struct Prepared {
 }
 
 /// Writes the `generation` blocks of `transformers` as scopes, since they only mark the model's
-/// own text for training, and collects the string literals. Line numbers stay.
+/// own text for training, guards every operation on text, and collects the string literals. Line
+/// numbers stay.
 ///
 /// # Errors
 /// Statements that read other templates: a chat template stands alone.
@@ -28,9 +30,8 @@ pub(super) fn prepare(source: &str) -> Result<Prepared, TextError> {
         } else {
             ""
         };
-        match name {
-            "generation" => prepared.push_str(&text.replacen(name, "with", 1)),
-            "include" | "extends" | "import" | "from" => {
+        match (part.kind, name) {
+            (_, "include" | "extends" | "import" | "from") => {
                 let line = source[..part.range.start].matches('\n').count() + 1;
                 let message = format!("`{name}` is not supported: a chat template stands alone");
                 return Err(TextError::Template {
@@ -38,8 +39,11 @@ pub(super) fn prepare(source: &str) -> Result<Prepared, TextError> {
                     line: Some(line),
                 });
             }
-            "endgeneration" => prepared.push_str(&text.replacen(name, "endwith", 1)),
-            _ => prepared.push_str(text),
+            (_, "generation") => prepared.push_str(&text.replacen(name, "with", 1)),
+            (_, "endgeneration") => prepared.push_str(&text.replacen(name, "endwith", 1)),
+            (Kind::Expression | Kind::Statement, _) => prepared.push_str(&guard::tag(text)),
+            (Kind::Text, _) => prepared.push_str(&guard::text(text)),
+            (Kind::Opaque, _) => prepared.push_str(text),
         }
     }
     literals.sort_unstable();

@@ -1,32 +1,141 @@
-//! What a template finds while it runs: functions, filters and methods of Python.
+//! What a template finds while it runs: functions, filters and methods of Python, each of which
+//! charges the render's budget for the text it touches.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use minijinja::value::{Kwargs, Rest};
-use minijinja::{Environment, Error, ErrorKind, State, Value};
-use minijinja_contrib::pycompat::unknown_method_callback;
+use minijinja::value::{Kwargs, Rest, ValueKind};
+use minijinja::{Environment, Error, State, Value, escape_formatter};
 
-use super::python::{self, JsonStyle};
+use super::budget::Budget;
+use super::filters::{self, refuse};
+use super::guard;
+use super::python;
 
-/// Adds what `transformers` gives a template.
-pub(super) fn install(environment: &mut Environment<'_>, local_seconds: Option<i64>) {
+/// Filters of the engine that chat templates have no use for, and that make much of little.
+const REMOVED: &[&str] = &["batch", "slice", "pprint", "chain", "zip", "groupby"];
+
+/// Adds what `transformers` gives a template, and what guards it.
+pub(super) fn install(
+    environment: &mut Environment<'_>,
+    budget: &Budget,
+    local_seconds: Option<i64>,
+) {
+    for name in REMOVED {
+        environment.remove_filter(name);
+    }
+    environment.remove_global("debug");
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", move |format: &str| {
         python::strftime(format, local_seconds.unwrap_or_else(utc_seconds))
     });
-    environment.add_filter("tojson", tojson);
-    environment.add_filter("trim", trim);
-    environment.set_unknown_method_callback(method);
+    environment.add_filter("tojson", charged(budget, filters::tojson));
+    environment.add_filter("trim", charged(budget, filters::trim));
+    environment.add_filter("join", charged(budget, filters::join));
+    environment.add_filter("replace", charged(budget, filters::replace));
+    environment.add_filter("indent", charged(budget, filters::indent));
+    environment.add_filter("format", charged(budget, filters::format));
+    environment.add_filter("list", charged(budget, filters::list));
+    guards(environment, budget);
+    comparisons(environment, budget);
+    let own = budget.clone();
+    environment.set_formatter(move |out, state, value| {
+        own.deep(value)?;
+        escape_formatter(out, state, value)
+    });
+    let own = budget.clone();
+    environment.set_unknown_method_callback(move |state, value, name, args| {
+        filters::method(&own, state, value, name, args)
+    });
 }
 
-/// Runs a render where deep recursion has room: a template may build a value so deep that taking
-/// it apart would overflow the stack of an ordinary thread.
-pub(super) fn on_deep_stack<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    work()
+/// The filters that `super::guard` writes into a template.
+fn guards(environment: &mut Environment<'_>, budget: &Budget) {
+    let own = budget.clone();
+    environment.add_filter(guard::SHALLOW, move |value: Value| {
+        own.shallow(&value).map(|()| value)
+    });
+    let own = budget.clone();
+    environment.add_filter(guard::DEEP, move |value: Value| {
+        own.deep(&value).map(|()| value)
+    });
+    let own = budget.clone();
+    environment.add_filter(guard::NESTED, move |value: Value| {
+        own.nested(&value).map(|()| value)
+    });
+    let own = budget.clone();
+    environment.add_filter(guard::STORED, move |value: Value| {
+        own.stored(&value).map(|()| value)
+    });
+    environment.add_filter(guard::NUMBER, |value: Value| match value.kind() {
+        ValueKind::Number | ValueKind::Bool => Ok(value),
+        kind => Err(refuse(format!("a {kind} among the factors of a product"))),
+    });
+    let own = budget.clone();
+    environment.add_filter(guard::TIMES, move |a: Value, b: Value| {
+        filters::times(&own, &a, &b)
+    });
+    let own = budget.clone();
+    environment.add_filter(guard::PERCENT, move |text: Value, given: Value| {
+        let args = if given.is_tuple() {
+            given.try_iter()?.collect()
+        } else {
+            vec![given]
+        };
+        filters::printf(&own, &text, &args)
+    });
+    let own = budget.clone();
+    environment.add_function(guard::TEXT, move |bytes: usize| {
+        own.charge(bytes).map(|()| "")
+    });
+}
+
+/// The engine's comparisons by name, charged: `selectattr('role', 'equalto', 'user')`.
+fn comparisons(environment: &mut Environment<'_>, budget: &Budget) {
+    type Test = fn(&Value, &Value) -> bool;
+    let tests: [(&[&'static str], Test); 7] = [
+        (&["eq", "equalto", "=="], |a, b| a == b),
+        (&["ne", "!="], |a, b| a != b),
+        (&["lt", "lessthan", "<"], |a, b| a < b),
+        (&["le", "<="], |a, b| a <= b),
+        (&["gt", "greaterthan", ">"], |a, b| a > b),
+        (&["ge", ">="], |a, b| a >= b),
+        (&["sameas"], |a, b| a.kind() == b.kind() && a == b),
+    ];
+    for (names, test) in tests {
+        for name in names {
+            let own = budget.clone();
+            environment.add_test(*name, move |a: Value, b: Value| {
+                own.deep(&a)?;
+                own.deep(&b)?;
+                Ok::<_, Error>(test(&a, &b))
+            });
+        }
+    }
+    let own = budget.clone();
+    environment.add_test("in", move |state: &State<'_, '_>, a: Value, b: Value| {
+        own.deep(&a)?;
+        own.deep(&b)?;
+        minijinja::tests::is_in(state, &a, &b)
+    });
+}
+
+/// A filter that gets the render's budget, its value, and its other arguments.
+type Filter = fn(&Budget, &Value, &[Value], &Kwargs) -> Result<Value, Error>;
+
+fn charged(
+    budget: &Budget,
+    filter: Filter,
+) -> impl Fn(Value, Rest<Value>, Kwargs) -> Result<Value, Error> + Send + Sync + 'static {
+    let budget = budget.clone();
+    move |value, args, kwargs| {
+        let result = filter(&budget, &value, &args, &kwargs)?;
+        kwargs.assert_all_used()?;
+        Ok(result)
+    }
 }
 
 fn raise_exception(message: &str) -> Result<Value, Error> {
-    Err(Error::new(ErrorKind::InvalidOperation, message.to_owned()))
+    Err(refuse(message.to_owned()))
 }
 
 fn utc_seconds() -> i64 {
@@ -34,74 +143,4 @@ fn utc_seconds() -> i64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(0)
-}
-
-/// `json.dumps(x, ensure_ascii=False, indent=None, separators=None, sort_keys=False)`
-fn tojson(value: &Value, args: Rest<Value>, kwargs: Kwargs) -> Result<Value, Error> {
-    let argument = |index: usize, name: &str| -> Result<Option<Value>, Error> {
-        let given = match args.get(index) {
-            Some(value) => Some(value.clone()),
-            None => kwargs.get::<Option<Value>>(name)?,
-        };
-        Ok(given.filter(|value| !value.is_none()))
-    };
-    let refuse = |detail: &'static str| Error::new(ErrorKind::InvalidOperation, detail);
-    let ascii = argument(0, "ensure_ascii")?.is_some_and(|value| value.is_true());
-    let indent = match argument(1, "indent")? {
-        None => None,
-        Some(value) => Some(match (value.as_str(), value.as_usize()) {
-            (Some(text), _) if text.len() <= 32 => text.to_owned(),
-            (_, Some(width)) if width <= 32 => " ".repeat(width),
-            _ => return Err(refuse("tojson: the indent is 0 to 32 spaces or characters")),
-        }),
-    };
-    let separators = match argument(2, "separators")? {
-        None => None,
-        Some(pair) => {
-            let parts: Vec<String> = pair.try_iter()?.map(|part| part.to_string()).collect();
-            let [item, key] = parts.as_slice() else {
-                return Err(refuse("tojson: separators are two strings"));
-            };
-            Some((item.clone(), key.clone()))
-        }
-    };
-    let sort_keys = argument(3, "sort_keys")?.is_some_and(|value| value.is_true());
-    kwargs.assert_all_used()?;
-    let between = if indent.is_some() { "," } else { ", " };
-    let (item_separator, key_separator) =
-        separators.unwrap_or_else(|| (between.to_owned(), ": ".to_owned()));
-    let style = JsonStyle {
-        ascii,
-        sort_keys,
-        indent,
-        item_separator,
-        key_separator,
-    };
-    python::json(value, &style).map(Value::from)
-}
-
-/// Jinja's `trim`, which is Python's `str.strip`.
-fn trim(text: String, chars: Option<String>) -> String {
-    match chars {
-        None => text.trim_matches(python::is_space).to_owned(),
-        Some(chars) => text.trim_matches(|c| chars.contains(c)).to_owned(),
-    }
-}
-
-/// Methods of Python's values.
-fn method(
-    state: &mut State<'_, '_>,
-    value: &Value,
-    name: &str,
-    args: &[Value],
-) -> Result<Value, Error> {
-    if let (Some(text), true) = (value.as_str(), args.is_empty() || args[0].is_none()) {
-        match name {
-            "strip" => return Ok(Value::from(text.trim_matches(python::is_space))),
-            "lstrip" => return Ok(Value::from(text.trim_start_matches(python::is_space))),
-            "rstrip" => return Ok(Value::from(text.trim_end_matches(python::is_space))),
-            _ => {}
-        }
-    }
-    unknown_method_callback(state, value, name, args)
 }

@@ -184,14 +184,14 @@ impl Tokenizer {
     /// # Errors
     /// Metadata that is missing, inconsistent, or of a kind this build cannot run.
     pub fn from_gguf(meta: &Metadata<'_>) -> Result<Self, TextError> {
-        Self::from_parts(TokenizerParts::from_gguf(meta)?)
+        Self::from_parts(&TokenizerParts::from_gguf(meta)?)
     }
 
     /// A tokenizer of parts that nobody has checked.
     ///
     /// # Errors
     /// Parts that are missing, inconsistent, or of a kind this build cannot run.
-    pub fn from_parts(parts: TokenizerParts<'_>) -> Result<Self, TextError> {
+    pub fn from_parts(parts: &TokenizerParts<'_>) -> Result<Self, TextError> {
         if !matches!(parts.model, "gpt2" | "llama") {
             return Err(TextError::UnknownModel {
                 name: parts.model.into(),
@@ -201,16 +201,16 @@ impl Tokenizer {
         parts.check_ids()?;
         let vocab = Vocab::new(&parts.tokens, parts.token_kinds()?)?;
         let (scheme, pieces) = if parts.model == "gpt2" {
-            byte_level_scheme(&parts, &vocab)?
+            byte_level_scheme(parts, &vocab)?
         } else {
             let scores = parts.scores.as_deref();
             let field = "tokenizer.ggml.scores";
             let scores = scores.ok_or(TextError::MissingField { field })?;
             parts.check_length(field, scores.len())?;
-            let scheme = SentencePiece::new(&vocab, scores, parts.unk)?;
+            let scheme = SentencePiece::new(&vocab, &parts.tokens, scores, parts.unk)?;
             (
                 Scheme::SentencePiece(scheme),
-                sentencepiece::pieces(&vocab)?,
+                sentencepiece::pieces(&vocab, &parts.tokens)?,
             )
         };
         let sentencepiece = matches!(scheme, Scheme::SentencePiece(_));
@@ -220,9 +220,9 @@ impl Tokenizer {
             all,
             control,
             spaced,
-        } = special_tokens(&vocab, sentencepiece)?;
+        } = special_tokens(&vocab, &parts.tokens, sentencepiece)?;
         Ok(Self {
-            ends: end_ids(&parts, &vocab),
+            ends: end_ids(parts, &vocab),
             vocab,
             pieces,
             scheme,
@@ -256,7 +256,10 @@ fn byte_level_scheme(
         field: "tokenizer.ggml.merges",
     })?;
     let scheme = ByteLevel::new(vocab, pre, merges)?;
-    Ok((Scheme::ByteLevel(scheme), byte_level::pieces(vocab)?))
+    Ok((
+        Scheme::ByteLevel(scheme),
+        byte_level::pieces(vocab, &parts.tokens)?,
+    ))
 }
 
 /// Tokens that are matched whole.
@@ -270,9 +273,13 @@ struct Specials {
     spaced: Markers,
 }
 
-fn special_tokens(vocab: &Vocab, sentencepiece: bool) -> Result<Specials, TextError> {
+fn special_tokens(
+    vocab: &Vocab,
+    tokens: &[&str],
+    sentencepiece: bool,
+) -> Result<Specials, TextError> {
     let (mut all, mut control, mut spaced) = (Vec::new(), Vec::new(), Vec::new());
-    for (id, kind, text) in vocab.iter() {
+    for (id, kind, text) in vocab.iter(tokens) {
         let is_control = match kind {
             TokenKind::Control | TokenKind::Unknown => true,
             TokenKind::UserDefined => false,

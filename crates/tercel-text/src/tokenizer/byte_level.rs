@@ -118,10 +118,10 @@ impl ByteLevel {
 }
 
 /// The bytes that each token stands for.
-pub(super) fn pieces(vocab: &Vocab) -> Result<Arena, TextError> {
+pub(super) fn pieces(vocab: &Vocab, tokens: &[&str]) -> Result<Arena, TextError> {
     let mut pieces = Arena::with_capacity(vocab.len(), 0);
     let mut spelled = Vec::new();
-    for (_, kind, text) in vocab.iter() {
+    for (_, kind, text) in vocab.iter(tokens) {
         spelled.clear();
         match kind {
             TokenKind::Control | TokenKind::Unknown | TokenKind::Unused => {}
@@ -138,7 +138,7 @@ pub(super) fn pieces(vocab: &Vocab) -> Result<Arena, TextError> {
                 }
             }
         }
-        pieces.push(spelled.iter().copied())?;
+        pieces.push(&spelled)?;
     }
     Ok(pieces)
 }

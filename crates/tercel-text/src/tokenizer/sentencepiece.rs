@@ -23,6 +23,7 @@ pub(super) struct SentencePiece {
 impl SentencePiece {
     pub(super) fn new(
         vocab: &Vocab,
+        tokens: &[&str],
         scores: &[f32],
         unknown: Option<TokenId>,
     ) -> Result<Self, TextError> {
@@ -36,7 +37,7 @@ impl SentencePiece {
         }
         let mut bytes = Box::new([NO_TOKEN; 256]);
         let mut words_stand_alone = true;
-        for (id, kind, text) in vocab.iter() {
+        for (id, kind, text) in vocab.iter(tokens) {
             match kind {
                 TokenKind::Byte => {
                     let byte = parse_byte(text).ok_or_else(|| TextError::Entry {
@@ -137,20 +138,20 @@ impl SentencePiece {
 }
 
 /// The bytes that each token stands for.
-pub(super) fn pieces(vocab: &Vocab) -> Result<Arena, TextError> {
+pub(super) fn pieces(vocab: &Vocab, tokens: &[&str]) -> Result<Arena, TextError> {
     let mut pieces = Arena::with_capacity(vocab.len(), 0);
     let mut spelled = String::new();
-    for (_, kind, text) in vocab.iter() {
+    for (_, kind, text) in vocab.iter(tokens) {
         match kind {
-            TokenKind::Control | TokenKind::Unknown | TokenKind::Unused => pieces.push([])?,
-            TokenKind::Byte => pieces.push(parse_byte(text))?,
+            TokenKind::Control | TokenKind::Unknown | TokenKind::Unused => pieces.push(&[])?,
+            TokenKind::Byte => pieces.push(parse_byte(text).as_slice())?,
             TokenKind::Normal | TokenKind::UserDefined => {
                 if text.contains(SPACE) {
                     spelled.clear();
                     spelled.extend(text.chars().map(|c| if c == SPACE { ' ' } else { c }));
-                    pieces.push(spelled.bytes())?;
+                    pieces.push(spelled.as_bytes())?;
                 } else {
-                    pieces.push(text.bytes())?;
+                    pieces.push(text.as_bytes())?;
                 }
             }
         }

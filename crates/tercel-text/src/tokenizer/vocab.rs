@@ -57,8 +57,8 @@ impl Arena {
     }
 
     /// Appends an entry. Fails when the arena would pass 4 GiB.
-    pub(super) fn push(&mut self, entry: impl IntoIterator<Item = u8>) -> Result<(), TextError> {
-        self.bytes.extend(entry);
+    pub(super) fn push(&mut self, entry: &[u8]) -> Result<(), TextError> {
+        self.bytes.extend_from_slice(entry);
         let end = u32::try_from(self.bytes.len()).map_err(|_| TextError::Vocabulary {
             problem: "more than 4 GiB of text".into(),
         })?;
@@ -117,7 +117,7 @@ impl Vocab {
             longest: tokens.iter().map(|token| token.len()).max().unwrap_or(0),
         };
         for (token, entry) in tokens.iter().zip(1..) {
-            texts.push(token.bytes())?;
+            texts.push(token.as_bytes())?;
             vocab.insert(&texts, token.as_bytes(), entry);
         }
         vocab.texts = texts;
@@ -184,10 +184,15 @@ impl Vocab {
         std::str::from_utf8(self.texts.get(id)?).ok()
     }
 
-    /// Every id with its kind and text, in order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (TokenId, TokenKind, &str)> {
+    /// Every id with its kind and text, in order, where `tokens` are those it was built of.
+    pub(super) fn iter<'t>(
+        &self,
+        tokens: &[&'t str],
+    ) -> impl Iterator<Item = (TokenId, TokenKind, &'t str)> {
+        // Reading the texts back would check all of them for UTF-8 again.
         (0..)
             .zip(&self.kinds)
-            .map(|(id, kind)| (id, *kind, self.text(id).unwrap_or_default()))
+            .zip(tokens)
+            .map(|((id, kind), text)| (id, *kind, *text))
     }
 }

@@ -1,7 +1,5 @@
 //! What the tokenizer tests share.
 
-#![expect(clippy::expect_used, reason = "a test says what it expects")]
-
 use std::path::PathBuf;
 
 use tercel_text::{TokenKind, Tokenizer, TokenizerParts};

@@ -3,9 +3,7 @@
 //! `cargo xtask test` pulls the models and says where they are. Without them these tests fail:
 //! a comparison that did not happen is not a pass.
 
-mod common;
-
-use common::{Expected, check};
+use crate::common::{Expected, check};
 use tercel_formats::Gguf;
 use tercel_text::Tokenizer;
 

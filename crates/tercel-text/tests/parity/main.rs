@@ -1,0 +1,11 @@
+//! Tokenizers against the Python packages: small vocabularies that are committed, and the real
+//! models that `cargo xtask test` fetches.
+
+#[cfg(test)]
+mod common;
+#[cfg(test)]
+mod markers;
+#[cfg(test)]
+mod models;
+#[cfg(test)]
+mod tokenizers;
