@@ -46,8 +46,8 @@ pub(crate) fn statistics(reply: &Reply) -> String {
         _ => seconds(timings.time_to_first_token),
     };
     format!(
-        "{} prompt{cached} + {} generated tokens | first token {first} | prefill {} tok/s | \
-         decode {} tok/s | {} | {}, {}",
+        "{} prompt{cached} + {} generated tokens | ttft {first} | prefill {}, decode {} tok/s | \
+         {} | {}, {}",
         usage.prompt_tokens,
         usage.generated_tokens,
         rate(timings.prefill_tokens_per_second()),

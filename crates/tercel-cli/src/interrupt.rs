@@ -49,10 +49,10 @@ impl Interrupt {
 
     /// Lets Ctrl-C cancel a reply for as long as the guard lives.
     pub(crate) fn cancels(&self, reply: CancelHandle) -> ReplyGuard<'_> {
-        self.0.set_reply(Some(reply.clone()));
+        self.0.set_reply(Some(reply));
         // After, so that a signal in between is not lost.
         if self.is_hit() {
-            reply.cancel();
+            self.0.cancel_reply();
         }
         ReplyGuard(&self.0)
     }
@@ -73,6 +73,10 @@ impl State {
         if self.hit.swap(true, Ordering::AcqRel) && !self.chat.load(Ordering::Acquire) {
             process::exit(130);
         }
+        self.cancel_reply();
+    }
+
+    fn cancel_reply(&self) {
         let reply = self.reply.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(reply) = &*reply {
             reply.cancel();

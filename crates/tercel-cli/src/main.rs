@@ -7,6 +7,7 @@ mod cli;
 mod commands;
 mod context;
 mod failure;
+mod files;
 mod format;
 mod interrupt;
 mod load;

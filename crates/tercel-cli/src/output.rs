@@ -7,7 +7,7 @@ use tercel::{Progress, Reply};
 use tercel_eval::{ChunkReport, Perplexity};
 
 use crate::failure::Failure;
-use crate::terminal::{Style, one_line, without_controls};
+use crate::terminal::{Style, one_line, shortened, without_controls};
 
 /// Where a command writes.
 #[derive(Clone, Copy, Debug)]
@@ -104,7 +104,11 @@ impl Output {
     /// A named value on a line, aligned with others.
     pub(crate) fn entry(self, name: &str, value: &str) -> Result<(), Failure> {
         let name = format!("{name:<13}");
-        self.line(&format!("{} {}", self.style().dim(&name), one_line(value)))
+        self.line(&format!(
+            "{} {}",
+            self.style().dim(&name),
+            one_line(&shortened(value))
+        ))
     }
 
     /// A value as one line of JSON.
@@ -141,18 +145,20 @@ impl Output {
             Failure::Usage(message) => ("usage", message.as_str(), None),
             Failure::ReplyInterrupted | Failure::ClosedPipe => return,
         };
-        if self.json {
-            let _ = self.json(&Line::Error {
-                kind,
-                message,
-                hint,
-            });
+        let (message, hint) = (shortened(message), hint.map(shortened));
+        let line = Line::Error {
+            kind,
+            message: &message,
+            hint: hint.as_deref(),
+        };
+        // Where standard output takes nothing, standard error may.
+        if self.json && self.json(&line).is_ok() {
             return;
         }
         let style = Style::of(&io::stderr());
-        stderr_line(&format!("{} {}", style.error("error:"), one_line(message)));
+        stderr_line(&format!("{} {}", style.error("error:"), one_line(&message)));
         if let Some(hint) = hint {
-            stderr_line(&format!("{} {}", style.bold("hint:"), one_line(hint)));
+            stderr_line(&format!("{} {}", style.bold("hint:"), one_line(&hint)));
         }
     }
 }

@@ -16,7 +16,9 @@ pub(crate) fn without_controls(text: &str) -> Cow<'_, str> {
 
 /// Makes any text one line: control characters are written as escapes.
 pub(crate) fn one_line(text: &str) -> Cow<'_, str> {
-    let hidden = |c: char| c.is_control() || c == '\u{2028}' || c == '\u{2029}';
+    // Line separators, and what turns the direction of text to make it look like another.
+    let hidden =
+        |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     if text.contains(hidden) {
         Cow::Owned(
             text.chars()
@@ -29,6 +31,15 @@ pub(crate) fn one_line(text: &str) -> Cow<'_, str> {
         )
     } else {
         Cow::Borrowed(text)
+    }
+}
+
+/// The beginning of a text that may be of any length, for a message.
+pub(crate) fn shortened(text: &str) -> Cow<'_, str> {
+    const MOST_CHARACTERS: usize = 1000;
+    match text.char_indices().nth(MOST_CHARACTERS) {
+        Some((end, _)) => Cow::Owned(format!("{}...", &text[..end])),
+        None => Cow::Borrowed(text),
     }
 }
 
@@ -96,6 +107,7 @@ mod tests {
             ("a\nb\r\tc", "a\\nb\\r\\tc"),
             ("\x1b]0;title\x07", "\\u{1b}]0;title\\u{7}"),
             ("\u{2028}x", "\\u{2028}x"),
+            ("\u{202e}x", "\\u{202e}x"),
         ] {
             assert_eq!(one_line(text), shown, "{text:?}");
         }

@@ -1,6 +1,6 @@
 //! The chat, in a terminal of its own: a pseudo-terminal that the test types into.
-#![expect(clippy::panic, reason = "helpers of tests fail by panicking")]
 #![cfg(unix)]
+#![expect(clippy::panic, reason = "helpers of tests fail by panicking")]
 
 mod common;
 

@@ -94,6 +94,28 @@ fn inspect_tells_what_a_model_is_and_takes() {
     assert_eq!(whole["tensor_types"][0]["dtype"], "F32");
     let kv = |of: &Value| of["memory"]["kv_bytes"].as_u64().expect("a size");
     assert!(kv(&half) < kv(&whole), "{half} {whole}");
+    let all = place.stdout(&["inspect", &model, "--metadata", "--tensors"]);
+    for part in [
+        "llama.block_count",
+        "u32     2",
+        "257 of string",
+        "blk.1.ffn_up.weight",
+        "64 x 96",
+    ] {
+        assert!(all.contains(part), "no `{part}` in {all}");
+    }
+    assert!(!all.contains('\x1b'), "escaped: {all:?}");
+    let all = json(&place.stdout(&["inspect", &model, "--json", "--metadata", "--tensors"]));
+    assert_eq!(
+        all["tensor_list"].as_array().map(Vec::len),
+        all["tensors"].as_u64().map(|n| n as usize)
+    );
+    assert!(
+        all["metadata"]
+            .as_array()
+            .is_some_and(|entries| entries.len() == 18),
+        "{all}"
+    );
     let base = place.stdout(&["inspect", &place.base_model()]);
     assert!(base.contains("none: the model continues text"), "{base}");
 }

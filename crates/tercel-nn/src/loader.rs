@@ -48,8 +48,16 @@ impl<'g, 'a> Loader<'g, 'a> {
     /// [`NnError::Config`] when the file names none.
     pub fn new(gguf: &'g Gguf<'a>) -> Result<Self, NnError> {
         const KEY: &str = "general.architecture";
+        const SPLIT: &str = "split.count";
         let architecture = gguf.metadata().str(KEY)?;
         let architecture = architecture.ok_or_else(|| missing(KEY))?;
+        if let Some(parts @ 2..) = gguf.metadata().u32(SPLIT)? {
+            let problem = format!("{parts} files make this model; split files are not supported");
+            return Err(NnError::Config {
+                field: SPLIT.to_owned(),
+                problem,
+            });
+        }
         Ok(Self {
             gguf,
             architecture,

@@ -348,6 +348,10 @@ impl ModelInfo {
         let hidden_size = w.count("embedding_length", 1..=1 << 17)?;
         let n_heads = w.count("attention.head_count", 1..=1024)?;
         let head_dim = hidden_size / n_heads;
+        let head_dim = w.count_or("attention.key_length", 2..=1024, head_dim.clamp(2, 1024))?;
+        // Values as wide as keys, and no experts: what else there is has names of its own.
+        w.count_or("attention.value_length", head_dim..=head_dim, head_dim)?;
+        w.count_or("expert_count", 0..=0, 0)?;
         Ok(Self {
             architecture: w.architecture().to_owned(),
             vocab_size: w.rows("token_embd.weight")?,
@@ -356,7 +360,7 @@ impl ModelInfo {
             n_layers: w.count("block_count", 1..=1024)?,
             n_heads,
             n_kv_heads: w.count_or("attention.head_count_kv", 1..=1024, n_heads)?,
-            head_dim: w.count_or("attention.key_length", 2..=1024, head_dim.clamp(2, 1024))?,
+            head_dim,
             feed_forward: w.count("feed_forward_length", 1..=1 << 20)?,
             sliding_window: match w.count_or("attention.sliding_window", 0..=1 << 24, 0)? {
                 0 => None,

@@ -6,7 +6,8 @@ mod common;
 use std::ops::ControlFlow;
 
 use common::Checkpoint;
-use tercel_formats::gguf::Gguf;
+use tercel_formats::DType;
+use tercel_formats::gguf::{Gguf, OwnedValue, Writer};
 use tercel_kernels::Isa;
 use tercel_nn::{Chunk, KvType, NnError, Options, Runner, SequenceId, Wanted};
 
@@ -255,5 +256,36 @@ fn the_estimate_is_what_the_load_takes() {
         let runner = runner(&checkpoint, &options);
         assert_eq!(runner.memory(), estimate);
         assert_eq!(runner.info(), &Runner::describe(&gguf).unwrap());
+    }
+}
+
+#[test]
+fn what_a_model_cannot_honour_is_refused_by_name() {
+    let checkpoint = Checkpoint::load("llama");
+    let gguf = Gguf::parse(&checkpoint.gguf).unwrap();
+    let set = |key: &'static str, value: OwnedValue| (key, Some(value));
+    for (name, value) in [
+        ("blk.0.attn_q.bias", None),
+        set("split.count", 2u16.into()),
+        set("llama.expert_count", 8u32.into()),
+        set("llama.rope.scaling.type", "yarn".into()),
+        set("llama.rope.scaling.factor", f32::NAN.into()),
+        set("llama.rope.scale_linear", (-1.0f32).into()),
+    ] {
+        let (mut writer, mut file) = (Writer::from(&gguf), Vec::new());
+        match value {
+            Some(value) => writer.set(name, value).unwrap(),
+            None => writer
+                .tensor(name, DType::F32, &[64], vec![0; 256])
+                .unwrap(),
+        }
+        writer.write_to(&mut file).unwrap();
+        let error = Runner::describe(&Gguf::parse(&file).unwrap())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains(name) && error.lines().count() == 1,
+            "{name}: {error}"
+        );
     }
 }

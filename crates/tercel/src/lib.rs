@@ -33,6 +33,7 @@
 
 mod builder;
 mod chat;
+mod contents;
 mod defaults;
 mod engine;
 mod error;
@@ -53,6 +54,7 @@ mod weights;
 
 pub use builder::EngineBuilder;
 pub use chat::{Chat, ChatStream};
+pub use contents::{MetadataEntry, TensorEntry};
 pub use engine::{Engine, Info};
 pub use error::Error;
 pub use file::{Inspection, MemoryUse, ModelFile, ModelSummary, TensorType};

@@ -33,9 +33,9 @@ pub(super) enum Change {
     Set { name: String, value: String },
 }
 
-/// The names, for completion.
+/// What completion offers; a space where something may follow.
 pub(super) const NAMES: [&str; 7] = [
-    "/help", "/quit", "/reset", "/save", "/set", "/stats", "/system",
+    "/help", "/quit", "/reset", "/save ", "/set ", "/stats", "/system ",
 ];
 
 impl Command {

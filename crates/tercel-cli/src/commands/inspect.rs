@@ -1,10 +1,12 @@
 //! `tercel inspect`: what a model is and what it would take.
 
-use tercel::{Inspection, ModelFile};
+use serde::Serialize;
+use tercel::{Inspection, MetadataEntry, ModelFile, TensorEntry};
 
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::Output;
+use crate::terminal::one_line;
 use crate::{format, load};
 
 /// Show what a model is, and the memory that it takes
@@ -21,6 +23,12 @@ pub(crate) struct Args {
     /// The context, in tokens, to reckon the memory for [default: what `tercel run` uses]
     #[arg(long, value_name = "N")]
     max_context: Option<usize>,
+    /// Show every metadata entry of the file
+    #[arg(long)]
+    metadata: bool,
+    /// Show every tensor of the file
+    #[arg(long)]
+    tensors: bool,
     /// Print one line of JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -29,11 +37,31 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let file = ModelFile::open(load::local(&args.model)?.path)?;
     let inspection = file.inspect(args.max_context)?;
+    let metadata = args.metadata.then(|| file.metadata()).transpose()?;
+    let tensor_list = args.tensors.then(|| file.tensors()).transpose()?;
     if args.json {
-        return context.out.json(&inspection);
+        return context.out.json(&Everything {
+            inspection,
+            metadata,
+            tensor_list,
+        });
     }
     describe(&inspection, context.out)?;
-    tensor_types(&inspection, context.out)
+    tensor_types(&inspection, context.out)?;
+    if let Some(entries) = metadata {
+        list_metadata(&entries, context.out)?;
+    }
+    tensor_list.map_or(Ok(()), |tensors| list_tensors(&tensors, context.out))
+}
+
+#[derive(Serialize)]
+struct Everything {
+    #[serde(flatten)]
+    inspection: Inspection,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<Vec<MetadataEntry>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tensor_list: Option<Vec<TensorEntry>>,
 }
 
 fn describe(of: &Inspection, out: Output) -> Result<(), Failure> {
@@ -145,9 +173,51 @@ fn tensor_types(of: &Inspection, out: Output) -> Result<(), Failure> {
             ]
         })
         .collect();
-    out.line("")?;
-    for line in format::table(["TYPE", "TENSORS", "SIZE"], &[1, 2], &rows) {
-        out.line(&line)?;
+    print(
+        &format::table(["TYPE", "TENSORS", "SIZE"], &[1, 2], &rows),
+        out,
+    )
+}
+
+fn list_metadata(entries: &[MetadataEntry], out: Output) -> Result<(), Failure> {
+    let rows: Vec<_> = entries
+        .iter()
+        .map(|entry| [shown(&entry.key), entry.kind.clone(), shown(&entry.value)])
+        .collect();
+    print(&format::table(["KEY", "TYPE", "VALUE"], &[], &rows), out)
+}
+
+fn list_tensors(tensors: &[TensorEntry], out: Output) -> Result<(), Failure> {
+    let rows: Vec<_> = tensors
+        .iter()
+        .map(|tensor| {
+            let shape: Vec<String> = tensor.shape.iter().map(ToString::to_string).collect();
+            [
+                shown(&tensor.name),
+                tensor.dtype.clone(),
+                shape.join(" x "),
+                format::bytes(tensor.bytes),
+            ]
+        })
+        .collect();
+    print(
+        &format::table(["TENSOR", "TYPE", "SHAPE", "SIZE"], &[3], &rows),
+        out,
+    )
+}
+
+/// A text of the file, escaped and no longer than a line of a table can bear.
+fn shown(text: &str) -> String {
+    const LONGEST: usize = 60;
+    let line = one_line(text);
+    if line.chars().count() <= LONGEST {
+        return line.into_owned();
     }
-    Ok(())
+    let start: String = line.chars().take(LONGEST).collect();
+    format!("{start}... ({} characters)", text.chars().count())
+}
+
+fn print(lines: &[String], out: Output) -> Result<(), Failure> {
+    out.line("")?;
+    lines.iter().try_for_each(|line| out.line(line))
 }

@@ -1,6 +1,5 @@
 //! `tercel perplexity`: how well a model foretells a text.
 
-use std::fs;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -11,6 +10,7 @@ use tercel_eval::{PerplexityOptions, perplexity};
 use crate::args::EngineArgs;
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::files::read_text;
 use crate::output::Line;
 use crate::{format, load};
 
@@ -39,9 +39,11 @@ pub(crate) struct Args {
     engine: EngineArgs,
 }
 
+/// More takes longer to measure than anyone waits.
+const MOST_TEXT_BYTES: u64 = 1 << 30;
+
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
-    let text = fs::read_to_string(&args.file)
-        .map_err(|reason| Failure::unreadable("text file", &args.file, &reason))?;
+    let text = read_text("text file", &args.file, MOST_TEXT_BYTES)?;
     let mut builder = Engine::builder(&args.model)
         .max_context(args.context)
         .offline(args.engine.offline);

@@ -3,7 +3,6 @@
 mod asked;
 mod stdin;
 
-use std::fs;
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
@@ -13,6 +12,7 @@ use tercel::{Engine, EngineBuilder, Error, Event, Message, Request, StopReason};
 use crate::args::{EngineArgs, SamplingArgs};
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::files::read_text;
 use crate::output::Line;
 use crate::{chat, format, load};
 use asked::Asked;
@@ -79,14 +79,15 @@ pub(crate) struct Args {
     max_context: Option<usize>,
 }
 
+/// Far more than any template has; the engine's own limit is lower.
+const MOST_TEMPLATE_BYTES: u64 = 1 << 20;
+
 /// What can be refused is refused before anything is read, fetched or loaded.
 pub(crate) fn run(args: Args, context: &Context) -> Result<(), Failure> {
     let sampling = args.sampling.sampling();
     sampling.validate()?;
-    let template = args.template.as_ref().map(|path| {
-        fs::read_to_string(path)
-            .map_err(|reason| Failure::unreadable("template file", path, &reason))
-    });
+    let template = args.template.as_ref();
+    let template = template.map(|path| read_text("template file", path, MOST_TEMPLATE_BYTES));
     let template = template.transpose()?;
     let store = Store::open_default()?;
     let Asked { model, prompt } = Asked::of(&args, store.catalog())?;

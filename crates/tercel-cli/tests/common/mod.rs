@@ -14,7 +14,7 @@ use tercel_formats::gguf::{OwnedValue, Writer};
 /// The vocabulary of the tiny model: a token per byte and an end token.
 pub(crate) const VOCAB: usize = 257;
 /// Tokens its context holds.
-pub(crate) const CONTEXT: u32 = 160;
+const CONTEXT: u32 = 160;
 /// What it reads of a conversation.
 pub(crate) const TEMPLATE: &str =
     "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant: ";

@@ -94,6 +94,13 @@ impl Layer {
 fn rope(w: &mut Loader<'_, '_>, info: &ModelInfo) -> Result<RopeId, NnError> {
     let head_dim = info.head_dim;
     let dims = w.count_or("rope.dimension_count", 2..=head_dim, head_dim)?;
+    if !dims.is_multiple_of(2) {
+        let problem = format!("{dims} elements do not make pairs");
+        return Err(NnError::Config {
+            field: w.key("rope.dimension_count"),
+            problem,
+        });
+    }
     let base = f64::from(w.positive_or("rope.freq_base", 10_000.0)?);
     let mut rope = Rope::new(head_dim, dims, base, Pairing::Adjacent);
     rope = rope.divided_by(std::iter::repeat_n(super::linear_scaling(w)?, dims / 2));

@@ -48,8 +48,12 @@ pub fn architectures() -> impl Iterator<Item = &'static str> {
 /// The factor by which positions are compressed (Chen et al., 2023); 1 where they are not.
 fn linear_scaling(w: &Loader<'_, '_>) -> Result<f64, NnError> {
     match w.text("rope.scaling.type")? {
-        None | Some("none") => Ok(1.0),
-        Some("linear") => Ok(f64::from(w.positive_or("rope.scaling.factor", 1.0)?)),
+        Some("none") => Ok(1.0),
+        // Files of old name no type, or have the factor under another name.
+        None | Some("linear") => {
+            let factor = w.positive_or("rope.scale_linear", 1.0)?;
+            Ok(f64::from(w.positive_or("rope.scaling.factor", factor)?))
+        }
         Some(other) => Err(NnError::Config {
             field: w.key("rope.scaling.type"),
             problem: format!("`{other}` is not supported (supported: none, linear)"),

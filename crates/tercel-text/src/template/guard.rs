@@ -9,6 +9,7 @@
 use std::ops::Range;
 
 use super::lexer;
+use super::limits::TAG_TOKENS;
 
 /// Charges for a value itself: the bytes of a string, the length of a list.
 pub(super) const SHALLOW: &str = "_shallow";
@@ -73,9 +74,13 @@ const KEYWORDS: &[&str] = &[
     "recursive",
 ];
 
-/// A tag, `{{ .. }}` or `{% .. %}`, with its operations guarded.
-pub(super) fn tag(tag: &str) -> String {
+/// A tag, `{{ .. }}` or `{% .. %}`, with its operations guarded; nothing where it has more than
+/// [`TAG_TOKENS`] tokens.
+pub(super) fn tag(tag: &str) -> Option<String> {
     let tokens = tokens(tag);
+    if tokens.len() > TAG_TOKENS {
+        return None;
+    }
     let mut edits = Edits::default();
     let mut closing = Vec::new();
     let mut last_operator = vec![""];
@@ -169,7 +174,7 @@ pub(super) fn tag(tag: &str) -> String {
     {
         edits.enclose(value, STORED);
     }
-    edits.apply(tag)
+    Some(edits.apply(tag))
 }
 
 /// A stretch of the template's own text, with a charge for it where it is long. The charge stands
@@ -204,7 +209,9 @@ struct Token<'t> {
 
 /// The tokens between a tag's delimiters.
 fn tokens(tag: &str) -> Vec<Token<'_>> {
-    let inner = tag[2..tag.len() - 2].trim_start_matches(['-', '+']);
+    // One sign belongs to the tag, more are operators.
+    let inner = &tag[2..tag.len() - 2];
+    let inner = inner.strip_prefix(['-', '+']).unwrap_or(inner);
     let start = tag.len() - 2 - inner.len();
     let inner = inner.strip_suffix(['-', '+']).unwrap_or(inner);
     let mut tokens = Vec::new();
@@ -553,7 +560,7 @@ mod tests {
         for (source, expected) in cases {
             let guarded: String = lexer::parts(source)
                 .into_iter()
-                .map(|part| tag(&source[part.range]))
+                .filter_map(|part| tag(&source[part.range]))
                 .collect();
             assert_eq!(guarded, expected);
         }

@@ -26,3 +26,10 @@ pub const DEPTH: usize = 120;
 
 /// How deep a value may nest that a template turns into JSON.
 pub const JSON_DEPTH: usize = 64;
+
+/// Names, literals and operators in one tag. The parser takes some stack for each operator of a
+/// chain, on whatever thread it is called; published templates have at most some dozens in a tag.
+pub const TAG_TOKENS: usize = 400;
+
+/// Branches (`elif`) in a whole template, for the same reason.
+pub const BRANCHES: usize = 300;

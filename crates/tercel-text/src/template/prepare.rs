@@ -2,6 +2,7 @@
 
 use super::guard;
 use super::lexer::{self, Kind};
+use super::limits::BRANCHES;
 use crate::error::TextError;
 
 /// A source that the engine compiles, and what it looks for in its input.
@@ -16,10 +17,13 @@ pub(super) struct Prepared {
 /// numbers stay.
 ///
 /// # Errors
-/// Statements that read other templates: a chat template stands alone.
+/// Statements that read other templates, since a chat template stands alone; tags and chains of
+/// branches that are too long to parse safely.
 pub(super) fn prepare(source: &str) -> Result<Prepared, TextError> {
     let mut prepared = String::with_capacity(source.len());
     let mut literals: Vec<String> = Vec::new();
+    let mut branches = 0;
+    let line = |at: usize| source[..at].matches('\n').count() + 1;
     for part in lexer::parts(source) {
         let text = &source[part.range.clone()];
         if matches!(part.kind, Kind::Expression | Kind::Statement) {
@@ -32,7 +36,7 @@ pub(super) fn prepare(source: &str) -> Result<Prepared, TextError> {
         };
         match (part.kind, name) {
             (_, "include" | "extends" | "import" | "from") => {
-                let line = source[..part.range.start].matches('\n').count() + 1;
+                let line = line(part.range.start);
                 let message = format!("`{name}` is not supported: a chat template stands alone");
                 return Err(TextError::Template {
                     message,
@@ -41,7 +45,14 @@ pub(super) fn prepare(source: &str) -> Result<Prepared, TextError> {
             }
             (_, "generation") => prepared.push_str(&text.replacen(name, "with", 1)),
             (_, "endgeneration") => prepared.push_str(&text.replacen(name, "endwith", 1)),
-            (Kind::Expression | Kind::Statement, _) => prepared.push_str(&guard::tag(text)),
+            (Kind::Expression | Kind::Statement, _) => {
+                branches += usize::from(name == "elif");
+                let guarded = guard::tag(text).filter(|_| branches <= BRANCHES);
+                prepared.push_str(&guarded.ok_or_else(|| TextError::Template {
+                    message: "an expression or a chain of branches is too long".to_owned(),
+                    line: Some(line(part.range.start)),
+                })?);
+            }
             (Kind::Text, _) => prepared.push_str(&guard::text(text)),
             (Kind::Opaque, _) => prepared.push_str(text),
         }
