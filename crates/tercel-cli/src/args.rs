@@ -72,7 +72,7 @@ impl SamplingArgs {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Engine")]
 pub(crate) struct EngineArgs {
-    /// Compute threads, 1 to 1024; the text does not depend on it [default: physical cores]
+    /// Compute threads; the text does not depend on their number [default: physical cores]
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<usize>,
     /// Use only what is on this machine

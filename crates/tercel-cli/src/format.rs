@@ -47,7 +47,7 @@ pub(crate) fn statistics(reply: &Reply) -> String {
     };
     format!(
         "{} prompt{cached} + {} generated tokens | ttft {first} | prefill {}, decode {} tok/s | \
-         {} | {}, {}",
+         {} | {}, {} | seed {}",
         usage.prompt_tokens,
         usage.generated_tokens,
         rate(timings.prefill_tokens_per_second()),
@@ -55,6 +55,7 @@ pub(crate) fn statistics(reply: &Reply) -> String {
         reply.stop_reason,
         reply.backend,
         plural(reply.threads, "thread"),
+        reply.settings.seed,
     )
 }
 

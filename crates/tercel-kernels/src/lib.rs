@@ -13,8 +13,9 @@
 //! results never depend on how work was divided; the tests of each operation say so bit for bit.
 //!
 //! # Instruction sets
-//! [`Isa`] is a value that exists only when the processor can run it. Each operation has a scalar
-//! reference, written to be read, and an AVX2 version; both are tested against each other.
+//! [`Isa`] is a value that exists only when the processor can run it. An operation has a scalar
+//! reference, written to be read, and, where the compiler alone does not do as well, an AVX2
+//! version; both are tested against each other.
 
 mod aligned;
 mod dispatch;

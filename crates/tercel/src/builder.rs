@@ -59,8 +59,8 @@ impl EngineBuilder {
         self
     }
 
-    /// Compute threads: 1 to 1024, by default the number of physical cores. Results do not depend
-    /// on it.
+    /// Compute threads: 1 to four times the processors or 8, whichever is more; by default the
+    /// number of physical cores. Results do not depend on it.
     pub fn threads(mut self, threads: usize) -> Self {
         self.threads = Some(threads);
         self
@@ -333,7 +333,7 @@ mod tests {
         let builder = || Engine::builder("no such model anywhere");
         assert_eq!(
             refused(builder().threads(0)),
-            "`threads` is 0, must be 1 to 1024"
+            format!("`threads` is 0, must be 1 to {}", machine::most_threads())
         );
         assert!(refused(builder().prefill_chunk(0)).contains("`prefill_chunk` is 0"));
         assert!(refused(builder().template("{% for %}")).contains("chat template"));

@@ -176,8 +176,7 @@ impl Conversation<'_> {
         self.tell(&format::statistics(reply))?;
         let memory = self.engine.info().memory.total_bytes as u64;
         self.tell(&format!(
-            "context {used} of {all} tokens | seed {} | memory {}",
-            reply.settings.seed,
+            "context {used} of {all} tokens | memory {}",
             format::bytes(memory)
         ))
     }
