@@ -118,7 +118,7 @@ fn a_chat_obeys_commands_and_remembers() {
     chat.say("/system Be brief.", "hold from the next message on");
     chat.say("hello", "\n");
     chat.say("/stats", "| max_new_tokens | cpu-");
-    chat.see("| seed 7 |");
+    chat.see("| seed 7");
     chat.say("and", "\n");
     chat.say("/stats", " cached) + 5 generated tokens");
     chat.say("/set temperature 3", "`temperature` is 3, must be 0 to 2");
