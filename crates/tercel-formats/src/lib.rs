@@ -7,6 +7,8 @@
 
 mod dtype;
 pub mod gguf;
+mod storage;
 
 pub use dtype::DType;
 pub use gguf::{Gguf, GgufError};
+pub use storage::{Affine, Storage};
