@@ -19,6 +19,14 @@ pub struct RopeId(pub(crate) usize);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttentionId(pub(crate) usize);
 
+/// One recurrent layer and its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecurrentId(pub(crate) usize);
+
+/// One layer of experts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MixtureId(pub(crate) usize);
+
 /// A tensor of activations, `(rows, cols)`: one row per token, or per wanted output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Act {
@@ -78,6 +86,9 @@ pub trait Backend {
     /// `sum += x * weights^T`.
     fn matmul_add(&mut self, sum: Act, x: Act, weights: Matrix);
 
+    /// `x += bias` for each row.
+    fn add_bias(&mut self, x: Act, bias: Vector);
+
     /// Root-mean-square norm of each row.
     fn rms_norm(&mut self, x: Act, weight: Vector, eps: f32) -> Act;
 
@@ -89,6 +100,22 @@ pub trait Backend {
 
     /// Appends `k` and `v` to the layer's cache and attends from `q`.
     fn attention(&mut self, layer: AttentionId, q: Act, k: Act, v: Act) -> Act;
+
+    /// The first and the second halves of heads of twice `head_dim`.
+    fn split_heads(&mut self, x: Act, head_dim: usize) -> [Act; 2];
+
+    /// A short convolution over the tokens of `qkv`, then the gated delta rule; both go on from
+    /// where the sequence's state was left. The contents of the inputs are used up.
+    fn delta_rule(&mut self, layer: RecurrentId, qkv: Act, a: Act, b: Act) -> Act;
+
+    /// Norm of each head of each row, times `silu(gate)`, in place; a head is as long as `weight`.
+    fn norm_gated(&mut self, x: Act, weight: Vector, eps: f32, gate: Act);
+
+    /// `x *= sigmoid(gate)`.
+    fn mul_sigmoid(&mut self, x: Act, gate: Act);
+
+    /// Adds to each row of `sum` what the experts that `logits` chooses make of that row of `x`.
+    fn mixture_add(&mut self, sum: Act, x: Act, logits: Act, experts: MixtureId);
 
     /// `gate = activation(gate) * up`.
     fn gated(&mut self, activation: Activation, gate: Act, up: Act);

@@ -7,15 +7,21 @@ use tercel_kernels::ops::gated::{Activation, gated};
 use tercel_kernels::ops::matmul::{MAX_PRODUCTS, Product, matmul};
 use tercel_kernels::ops::quantize::Activations;
 use tercel_kernels::ops::rms_norm::{rms_norm, rms_norm_in_place};
-use tercel_kernels::ops::{elementwise, rope};
+use tercel_kernels::ops::gated_delta::gated_delta;
+use tercel_kernels::ops::norm_gated::norm_gated;
+use tercel_kernels::ops::short_conv::short_conv;
+use tercel_kernels::ops::{elementwise, rope, route};
 use tercel_kernels::{AlignedVec, AllocError, Isa, PackedMatrix, Pool};
 
 use crate::NnError;
-use crate::backend::{Act, AttentionId, Backend, Mark, Matrix, Rope, RopeId, Vector};
+use crate::backend::{
+    Act, AttentionId, Backend, Mark, Matrix, MixtureId, RecurrentId, Rope, RopeId, Vector,
+};
 use crate::kv::{KvCache, LayerKv, Pages, Pair, SequenceId};
-use crate::loader::{Plan, pack_error};
+use crate::loader::{Mixture, Plan, Recurrent, pack_error};
 use crate::planner::Workspace;
-use crate::runner::{Chunk, Options};
+use crate::runner::{Chunk, Options, Packed};
+use crate::states::States;
 
 pub(crate) struct Cpu {
     pool: Pool,
@@ -29,13 +35,44 @@ pub(crate) struct Cpu {
     attention_scratch: AlignedVec<f32>,
     /// `(tokens, dims)` of each rotary embedding, for the tokens of the pass.
     rope_tables: Vec<AlignedVec<f32>>,
+    routes: Routes,
     pass: Pass,
+}
+
+/// Which tokens go to which experts.
+struct Routes {
+    experts: Vec<u32>,
+    weights: Vec<f32>,
+    offsets: Vec<u32>,
+    choices: Vec<u32>,
+}
+
+impl Routes {
+    /// Lengths of the four for the largest layer and pass.
+    fn lens(plan: &Plan<'_>, options: &Options) -> [usize; 4] {
+        let most = |of: fn(&Mixture) -> usize| plan.mixtures.iter().map(of).max();
+        let choices = most(|mixture| mixture.used).unwrap_or(0) * options.max_batch_tokens;
+        let experts = most(|mixture| mixture.gate.len() + 1).unwrap_or(0);
+        [choices, choices, experts, choices]
+    }
+
+    fn new(lens: [usize; 4]) -> Self {
+        let [experts, weights, offsets, choices] = lens;
+        Self {
+            experts: vec![0; experts],
+            weights: vec![0.0; weights],
+            offsets: vec![0; offsets],
+            choices: vec![0; choices],
+        }
+    }
 }
 
 struct Weights {
     matrices: Vec<PackedMatrix>,
     vectors: Vec<Vec<f32>>,
     ropes: Vec<Rope>,
+    recurrents: Vec<Recurrent>,
+    mixtures: Vec<Mixture>,
 }
 
 /// The tokens of a forward pass.
@@ -56,7 +93,7 @@ pub(crate) struct Sizes {
 }
 
 impl Sizes {
-    pub(crate) fn of(plan: &Plan<'_, '_>, workspace: &Workspace, options: &Options) -> Self {
+    pub(crate) fn of(plan: &Plan<'_>, workspace: &Workspace, options: &Options) -> Self {
         let tables: usize = plan
             .ropes
             .iter()
@@ -64,15 +101,17 @@ impl Sizes {
             .sum();
         let floats = workspace.slots.iter().sum::<usize>()
             + tables * options.max_batch_tokens
-            + attention_scratch(plan, options);
+            + attention_scratch(plan, options)
+            + Routes::lens(plan, options).iter().sum::<usize>();
         Self {
-            kv: KvCache::bytes(&plan.attentions, options),
+            kv: KvCache::bytes(&plan.attentions, options)
+                + States::bytes(&plan.recurrents, options),
             workspace: floats * size_of::<f32>() + Activations::bytes_for(workspace.largest_input),
         }
     }
 }
 
-fn attention_scratch(plan: &Plan<'_, '_>, options: &Options) -> usize {
+fn attention_scratch(plan: &Plan<'_>, options: &Options) -> usize {
     let len = |shape| attention::scratch_len(shape, options.max_context, options.threads);
     plan.attentions.iter().map(len).max().unwrap_or(0)
 }
@@ -80,11 +119,11 @@ fn attention_scratch(plan: &Plan<'_, '_>, options: &Options) -> usize {
 impl Cpu {
     /// Packs the planned weights and allocates everything a pass needs.
     pub(crate) fn new(
-        plan: Plan<'_, '_>,
+        plan: Plan<'_>,
         workspace: &Workspace,
         options: &Options,
         isa: Isa,
-        progress: &mut dyn FnMut(f32) -> ControlFlow<()>,
+        progress: &mut dyn FnMut(Packed<'_>) -> ControlFlow<()>,
     ) -> Result<Self, NnError> {
         let short = |what| {
             move |error: AllocError| NnError::OutOfMemory {
@@ -95,7 +134,9 @@ impl Cpu {
         let mut pool = Pool::new(options.threads).map_err(|error| NnError::Threads {
             message: error.to_string(),
         })?;
-        let kv = KvCache::new(&plan.attentions, options).map_err(short("the KV cache"))?;
+        let states = States::new(&plan.recurrents, options).map_err(short("the KV cache"))?;
+        let kv = KvCache::new(&plan.attentions, states, options).map_err(short("the KV cache"))?;
+        let routes = Routes::new(Routes::lens(&plan, options));
         let buffers = |sizes: &mut dyn Iterator<Item = usize>| {
             sizes.map(AlignedVec::zeroed).collect::<Result<Vec<_>, _>>()
         };
@@ -115,17 +156,16 @@ impl Cpu {
         let mut done = 0;
         let mut matrices = Vec::with_capacity(plan.matrices.len());
         for planned in &plan.matrices {
-            let tensor = planned.tensor;
-            let packed = PackedMatrix::pack(
-                &mut pool,
-                tensor.dtype,
-                planned.rows,
-                planned.cols,
-                tensor.data,
-            );
-            matrices.push(packed.map_err(|error| pack_error(tensor, error))?);
+            let storage = &planned.storage;
+            let packed =
+                PackedMatrix::pack(&mut pool, storage, planned.rows, planned.cols, planned.target);
+            matrices.push(packed.map_err(|error| pack_error(&planned.name, storage, error))?);
             done += planned.bytes;
-            if progress(done as f32 / total.max(1) as f32).is_break() {
+            let step = Packed {
+                share: done as f32 / total.max(1) as f32,
+                source: storage,
+            };
+            if progress(step).is_break() {
                 return Err(NnError::Cancelled);
             }
         }
@@ -133,6 +173,8 @@ impl Cpu {
             matrices,
             vectors: plan.vectors,
             ropes: plan.ropes,
+            recurrents: plan.recurrents,
+            mixtures: plan.mixtures,
         };
         Ok(Self {
             pool,
@@ -144,6 +186,7 @@ impl Cpu {
             quantized,
             attention_scratch,
             rope_tables,
+            routes,
             pass: Pass::default(),
         })
     }
@@ -208,6 +251,32 @@ impl Cpu {
         let mut buffer = std::mem::take(&mut self.slots[target.slot]);
         compute(self, &mut buffer[..target.rows * target.cols]);
         self.slots[target.slot] = buffer;
+    }
+}
+
+impl Cpu {
+    /// Chooses the experts of each row of `x` and gathers its copies, expert by expert, in `rows`.
+    fn choose(&mut self, mixture: &Mixture, x: Act, logits: Act, rows: Act) {
+        let n_experts = mixture.gate.len();
+        let Routes {
+            experts,
+            weights,
+            offsets,
+            choices,
+        } = &mut self.routes;
+        let experts = &mut experts[..rows.rows];
+        let weights = &mut weights[..rows.rows];
+        let choices = &mut choices[..rows.rows];
+        let logits = &mut self.slots[logits.slot][..logits.rows * logits.cols];
+        let used = mixture.used;
+        let renormalize = mixture.renormalize;
+        route::top_k(&mut self.pool, logits, n_experts, used, renormalize, experts, weights);
+        route::group(experts, &mut offsets[..=n_experts], choices);
+        let mut gathered = std::mem::take(&mut self.slots[rows.slot]);
+        let out = &mut gathered[..rows.rows * rows.cols];
+        let x = &self.slots[x.slot][..x.rows * x.cols];
+        route::gather_rows(&mut self.pool, x, rows.cols, used, choices, out);
+        self.slots[rows.slot] = gathered;
     }
 }
 
@@ -358,6 +427,124 @@ impl Backend for Cpu {
             }
         });
         out
+    }
+
+    fn add_bias(&mut self, x: Act, bias: Vector) {
+        self.write(x, |this, x| {
+            elementwise::add_row(&mut this.pool, x, &this.weights.vectors[bias.0]);
+        });
+    }
+
+    fn split_heads(&mut self, x: Act, head_dim: usize) -> [Act; 2] {
+        let halves = [(); 2].map(|()| self.push(x.rows, x.cols / 2));
+        self.write(halves[0], |this, first| {
+            this.write(halves[1], |this, second| {
+                let x = &this.slots[x.slot][..x.rows * x.cols];
+                elementwise::deinterleave_heads(&mut this.pool, x, head_dim, first, second);
+            });
+        });
+        halves
+    }
+
+    fn delta_rule(&mut self, layer: RecurrentId, qkv: Act, a: Act, b: Act) -> Act {
+        let out = self.push(qkv.rows, self.weights.recurrents[layer.0].shape.out_len());
+        let mut buffers = [out, qkv, a, b].map(|act| std::mem::take(&mut self.slots[act.slot]));
+        let Recurrent {
+            shape,
+            conv,
+            decay,
+            dt_bias,
+            ..
+        } = &self.weights.recurrents[layer.0];
+        let vector = |vector: &Vector| self.weights.vectors[vector.0].as_slice();
+        let mut first = 0;
+        // The tokens of a sequence stand together.
+        for of_sequence in self.pass.places.chunk_by(|a, b| a.0 == b.0) {
+            let rows = first..first + of_sequence.len();
+            let [out, qkv, a, b] = &mut buffers;
+            let qkv = &mut qkv[rows.start * shape.qkv_len()..rows.end * shape.qkv_len()];
+            let (taken, state) = self.kv.states.of(layer.0, of_sequence[0].0.0);
+            short_conv(&mut self.pool, self.isa, shape.qkv_len(), qkv, vector(conv), taken);
+            let heads = shape.n_value_heads;
+            gated_delta(
+                &mut self.pool,
+                self.isa,
+                shape,
+                qkv,
+                &mut a[rows.start * heads..rows.end * heads],
+                &mut b[rows.start * heads..rows.end * heads],
+                vector(decay),
+                vector(dt_bias),
+                state,
+                &mut out[rows.start * shape.out_len()..rows.end * shape.out_len()],
+            );
+            first = rows.end;
+        }
+        for (act, buffer) in [out, qkv, a, b].into_iter().zip(buffers) {
+            self.slots[act.slot] = buffer;
+        }
+        out
+    }
+
+    fn norm_gated(&mut self, x: Act, weight: Vector, eps: f32, gate: Act) {
+        self.write(x, |this, x| {
+            let gate = &this.slots[gate.slot][..gate.rows * gate.cols];
+            let weight = &this.weights.vectors[weight.0];
+            norm_gated(&mut this.pool, this.isa, x, gate, weight, eps);
+        });
+    }
+
+    fn mul_sigmoid(&mut self, x: Act, gate: Act) {
+        self.write(x, |this, x| {
+            let gate = &this.slots[gate.slot][..gate.rows * gate.cols];
+            elementwise::mul_sigmoid(&mut this.pool, x, gate);
+        });
+    }
+
+    fn mixture_add(&mut self, sum: Act, x: Act, logits: Act, experts: MixtureId) {
+        let mark = self.mark();
+        let mixture = std::mem::take(&mut self.weights.mixtures[experts.0]);
+        let width = self.weights.matrices[mixture.gate[0].0].rows();
+        let [rows, gate, up] = mixture.buffers(width, x, |rows, cols| self.push(rows, cols));
+        self.choose(&mixture, x, logits, rows);
+        for expert in 0..mixture.gate.len() {
+            let [first, end] = [expert, expert + 1].map(|i| self.routes.offsets[i] as usize);
+            if first == end {
+                continue;
+            }
+            let part = |act: Act| first * act.cols..end * act.cols;
+            let mut buffers = [gate, up].map(|act| std::mem::take(&mut self.slots[act.slot]));
+            let weights = [mixture.gate[expert], mixture.up[expert]];
+            let products = buffers.iter_mut().zip(weights).map(|(buffer, weights)| Product {
+                weights: &self.weights.matrices[weights.0],
+                out: &mut buffer[part(gate)],
+                accumulate: false,
+            });
+            let input = &self.slots[rows.slot][part(rows)];
+            matmul(&mut self.pool, self.isa, input, rows.cols, &mut self.quantized, products);
+            let [gates, ups] = &mut buffers;
+            let (gates, ups) = (&mut gates[part(gate)], &ups[part(up)]);
+            gated(&mut self.pool, self.isa, Activation::Silu, gates, ups);
+            // The rows have been read: their place takes the result.
+            let product = Product {
+                weights: &self.weights.matrices[mixture.down[expert].0],
+                out: &mut self.slots[rows.slot][part(rows)],
+                accumulate: false,
+            };
+            matmul(&mut self.pool, self.isa, gates, width, &mut self.quantized, [product]);
+            for (act, buffer) in [gate, up].into_iter().zip(buffers) {
+                self.slots[act.slot] = buffer;
+            }
+        }
+        self.write(sum, |this, sum| {
+            let made = &this.slots[rows.slot][..rows.rows * rows.cols];
+            let (choices, weights) =
+                (&this.routes.choices[..rows.rows], &this.routes.weights[..rows.rows]);
+            let used = mixture.used;
+            route::scatter_add_rows(&mut this.pool, made, rows.cols, used, choices, weights, sum);
+        });
+        self.weights.mixtures[experts.0] = mixture;
+        self.release(mark);
     }
 
     fn gated(&mut self, activation: Activation, gate: Act, up: Act) {

@@ -1,7 +1,5 @@
 //! What can go wrong between a parsed file and its logits.
 
-use tercel_formats::DType;
-use tercel_formats::gguf::GgufError;
 use tercel_kernels::UnknownIsa;
 
 /// An error of loading or running a model.
@@ -47,13 +45,13 @@ pub enum NnError {
     },
     /// A tensor is stored in a type that this build cannot compute with.
     #[error(
-        "tensor `{name}` is stored as {dtype}, which is not supported (supported: {supported})"
+        "tensor `{name}` is stored as {kind}, which is not supported (supported: {supported})"
     )]
     UnsupportedType {
         /// The tensor's name.
         name: String,
         /// Its type.
-        dtype: DType,
+        kind: String,
         /// The types this build computes with, comma separated.
         supported: String,
     },
@@ -65,9 +63,6 @@ pub enum NnError {
         /// What is wrong with it.
         problem: String,
     },
-    /// A metadata field is of another type than it must be.
-    #[error(transparent)]
-    Metadata(#[from] GgufError),
     /// The instruction set that was asked for cannot run here.
     #[error(transparent)]
     Isa(#[from] UnknownIsa),

@@ -5,10 +5,11 @@ use tercel_kernels::{AlignedVec, AllocError, Plain};
 
 use crate::NnError;
 use crate::runner::Options;
+use crate::states::States;
 
 /// A sequence of tokens in the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct SequenceId(usize);
+pub struct SequenceId(pub(crate) usize);
 
 /// Keys and values of every layer, and which pages belong to which sequence.
 pub(crate) struct KvCache {
@@ -16,6 +17,8 @@ pub(crate) struct KvCache {
     free: Vec<u32>,
     sequences: Vec<Option<Sequence>>,
     max_context: usize,
+    /// What recurrent layers know of each sequence.
+    pub(crate) states: States,
 }
 
 /// How the numbers of the KV cache are stored.
@@ -81,7 +84,11 @@ impl KvCache {
     }
 
     /// A cache for `max_sequences` sequences of up to `max_context` tokens.
-    pub(crate) fn new(shapes: &[Shape], options: &Options) -> Result<Self, AllocError> {
+    pub(crate) fn new(
+        shapes: &[Shape],
+        states: States,
+        options: &Options,
+    ) -> Result<Self, AllocError> {
         let n_pages = n_pages(options);
         let layer = |shape: &Shape| {
             let len = n_pages * shape.page_len();
@@ -99,6 +106,7 @@ impl KvCache {
             free: (0..n_pages as u32).rev().collect(),
             sequences: (0..options.max_sequences).map(|_| None).collect(),
             max_context: options.max_context,
+            states,
         })
     }
 
@@ -108,6 +116,7 @@ impl KvCache {
         let id = id.ok_or(NnError::TooManySequences { capacity })?;
         let pages = Vec::with_capacity(self.max_context.div_ceil(PAGE));
         self.sequences[id] = Some(Sequence { len: 0, pages });
+        self.states.reset(id);
         Ok(SequenceId(id))
     }
 
@@ -125,11 +134,28 @@ impl KvCache {
             .map_or(0, |sequence| sequence.len)
     }
 
-    /// Forgets everything from position `len` on.
-    pub(crate) fn truncate(&mut self, id: SequenceId, len: usize) {
-        if let Some(sequence) = self.sequences.get_mut(id.0).and_then(Option::as_mut)
-            && len < sequence.len
-        {
+    /// Forgets everything from position `len` on, and gives how many tokens are left: fewer, where
+    /// a state cannot be taken back to `len`.
+    pub(crate) fn truncate(&mut self, id: SequenceId, len: usize) -> usize {
+        let held = self.len(id);
+        if len >= held {
+            return held;
+        }
+        let len = if self.states.is_empty() { len } else { 0 };
+        if len == 0 {
+            self.states.reset(id.0);
+        }
+        self.shorten(id, len);
+        len
+    }
+
+    /// Takes back the last `n` tokens of [`extend`](Self::extend), which nothing was computed for.
+    pub(crate) fn undo_extend(&mut self, id: SequenceId, n: usize) {
+        self.shorten(id, self.len(id).saturating_sub(n));
+    }
+
+    fn shorten(&mut self, id: SequenceId, len: usize) {
+        if let Some(sequence) = self.sequences.get_mut(id.0).and_then(Option::as_mut) {
             sequence.len = len;
             self.free.extend(sequence.pages.drain(len.div_ceil(PAGE)..));
         }
@@ -202,17 +228,17 @@ mod tests {
 
     #[test]
     fn pages_are_handed_out_lazily_and_come_back() {
-        let mut kv = KvCache::new(&[SHAPE; 3], &options(100, 2)).unwrap();
+        let mut kv = KvCache::new(&[SHAPE; 3], States::default(), &options(100, 2)).unwrap();
         let all = kv.free.len();
         assert_eq!(all, 2 * 100usize.div_ceil(PAGE));
         let a = kv.add_sequence().unwrap();
         assert_eq!(kv.free.len(), all);
         kv.extend(a, 33).unwrap();
         assert_eq!((kv.len(a), kv.free.len()), (33, all - 2));
-        kv.truncate(a, 32);
+        assert_eq!(kv.truncate(a, 32), 32);
         assert_eq!((kv.len(a), kv.free.len()), (32, all - 1));
-        kv.truncate(a, 64);
-        assert_eq!(kv.len(a), 32, "truncation never grows");
+        assert_eq!(kv.truncate(a, 64), 32, "truncation never grows");
+        assert_eq!(kv.len(a), 32);
         let b = kv.add_sequence().unwrap();
         assert!(matches!(
             kv.add_sequence(),

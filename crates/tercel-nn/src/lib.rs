@@ -8,12 +8,15 @@ pub mod backend;
 mod cpu;
 mod error;
 mod kv;
+mod layers;
 pub mod loader;
 mod models;
 mod planner;
 mod runner;
+mod states;
 
 pub use error::NnError;
 pub use kv::{KvType, SequenceId};
 pub use models::architectures;
-pub use runner::{Chunk, Logits, Memory, ModelInfo, Options, Runner, Wanted};
+pub use runner::{Chunk, Logits, Memory, ModelInfo, Options, Packed, Runner, Wanted};
+pub use tercel_kernels::Target;

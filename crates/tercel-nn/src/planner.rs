@@ -2,7 +2,9 @@
 
 use tercel_kernels::ops::gated::Activation;
 
-use crate::backend::{Act, AttentionId, Backend, Mark, Matrix, RopeId, Vector};
+use crate::backend::{
+    Act, AttentionId, Backend, Mark, Matrix, MixtureId, RecurrentId, RopeId, Vector,
+};
 use crate::loader::Plan;
 use crate::models::Model;
 
@@ -18,18 +20,13 @@ impl Workspace {
     /// Runs `model` on nothing, for passes of up to `tokens` tokens and `outputs` outputs.
     pub(crate) fn measure(
         model: &dyn Model,
-        plan: &Plan<'_, '_>,
+        plan: &Plan<'_>,
         tokens: usize,
         outputs: usize,
     ) -> Self {
-        let shapes = plan
-            .matrices
-            .iter()
-            .map(|matrix| (matrix.rows, matrix.cols))
-            .collect();
         let workspace = Self::default();
         let mut planner = Planner {
-            shapes,
+            plan,
             tokens,
             outputs,
             top: 0,
@@ -40,16 +37,15 @@ impl Workspace {
     }
 }
 
-struct Planner {
-    /// `(rows, cols)` of each matrix.
-    shapes: Vec<(usize, usize)>,
+struct Planner<'p, 'a> {
+    plan: &'p Plan<'a>,
     tokens: usize,
     outputs: usize,
     top: usize,
     workspace: Workspace,
 }
 
-impl Planner {
+impl Planner<'_, '_> {
     fn push(&mut self, rows: usize, cols: usize) -> Act {
         let slots = &mut self.workspace.slots;
         let slot = self.top;
@@ -64,15 +60,15 @@ impl Planner {
     }
 }
 
-impl Backend for Planner {
+impl Backend for Planner<'_, '_> {
     fn embed(&mut self, table: Matrix) -> Act {
-        self.push(self.tokens, self.shapes[table.0].1)
+        self.push(self.tokens, self.plan.matrices[table.0].cols)
     }
 
     fn matmul(&mut self, x: Act, weights: &[Matrix], out: &mut [Act]) {
         self.input(x);
         for (out, weights) in out.iter_mut().zip(weights) {
-            *out = self.push(x.rows, self.shapes[weights.0].0);
+            *out = self.push(x.rows, self.plan.matrices[weights.0].rows);
         }
     }
 
@@ -90,6 +86,32 @@ impl Backend for Planner {
 
     fn attention(&mut self, _layer: AttentionId, q: Act, _k: Act, _v: Act) -> Act {
         self.push(q.rows, q.cols)
+    }
+
+    fn add_bias(&mut self, _x: Act, _bias: Vector) {}
+
+    fn split_heads(&mut self, x: Act, _head_dim: usize) -> [Act; 2] {
+        [(); 2].map(|()| self.push(x.rows, x.cols / 2))
+    }
+
+    fn delta_rule(&mut self, layer: RecurrentId, qkv: Act, _a: Act, _b: Act) -> Act {
+        self.push(qkv.rows, self.plan.recurrents[layer.0].shape.out_len())
+    }
+
+    fn norm_gated(&mut self, _x: Act, _weight: Vector, _eps: f32, _gate: Act) {}
+
+    fn mul_sigmoid(&mut self, _x: Act, _gate: Act) {}
+
+    fn mixture_add(&mut self, _sum: Act, x: Act, _logits: Act, experts: MixtureId) {
+        let mark = self.mark();
+        let mixture = &self.plan.mixtures[experts.0];
+        let width = self.plan.matrices[mixture.gate[0].0].rows;
+        let [rows, gate, _up] =
+            mixture.buffers(width, x, |rows, cols| self.push(rows, cols));
+        // An expert sees a token once.
+        self.input(Act { rows: x.rows, ..rows });
+        self.input(Act { rows: x.rows, ..gate });
+        self.release(mark);
     }
 
     fn gated(&mut self, _activation: Activation, _gate: Act, _up: Act) {}

@@ -2,15 +2,15 @@
 
 use std::ops::ControlFlow;
 
-use tercel_formats::gguf::Gguf;
-use tercel_kernels::Isa;
+use tercel_formats::{Checkpoint, Storage};
+use tercel_kernels::{Isa, Target};
 
 use crate::NnError;
 use crate::backend::Act;
 use crate::cpu::{Cpu, Sizes};
 use crate::kv::{KvType, SequenceId};
 use crate::loader::Loader;
-use crate::models::{self, Model};
+use crate::models::{self, Constructed, Model};
 use crate::planner::Workspace;
 
 /// What a [`Runner`] is made for.
@@ -24,6 +24,8 @@ pub struct Options {
     pub max_batch_tokens: usize,
     /// Rows of logits that one pass may give.
     pub max_outputs: usize,
+    /// What becomes of the weights.
+    pub weights: Target,
     /// How keys and values are stored.
     pub kv_type: KvType,
     /// Threads that compute, the caller's own counted.
@@ -39,6 +41,7 @@ impl Default for Options {
             max_sequences: 1,
             max_batch_tokens: 256,
             max_outputs: 8,
+            weights: Target::AsStored,
             kv_type: KvType::F16,
             threads: 1,
             isa: None,
@@ -69,8 +72,21 @@ pub struct ModelInfo {
     pub feed_forward: usize,
     /// Tokens that windowed layers see.
     pub sliding_window: Option<usize>,
-    /// Numbers in all tensors.
+    /// Experts of a layer; 0 where there are none.
+    pub n_experts: usize,
+    /// Numbers in all tensors that are used.
     pub parameters: u64,
+    /// The parts of the checkpoint that are not used, in words.
+    pub left_out: Vec<String>,
+}
+
+/// How far a load has come: a matrix has been packed.
+#[derive(Clone, Copy, Debug)]
+pub struct Packed<'a> {
+    /// The share of the weights that are packed, in 0..=1.
+    pub share: f32,
+    /// Where the matrix came from. These bytes are not read again.
+    pub source: &'a Storage<'a>,
 }
 
 /// What a model takes, in bytes.
@@ -142,6 +158,7 @@ impl<'a> Logits<'a> {
 /// A sequence's tokens give the same logits, bit for bit, however they are cut into chunks,
 /// whatever other chunks share a pass, and whatever the number of threads.
 pub struct Runner {
+    info: ModelInfo,
     model: Box<dyn Model>,
     cpu: Cpu,
     memory: Memory,
@@ -149,16 +166,16 @@ pub struct Runner {
 }
 
 impl Runner {
-    /// Packs the weights of a file and allocates all that running it takes. `progress` hears the
-    /// share that is done, in 0..=1, and may stop the load.
+    /// Packs the weights of a checkpoint and allocates all that running it takes. `progress` hears
+    /// of each matrix, and may stop the load.
     ///
     /// # Errors
     /// [`NnError`] when the file is not a model this build runs, memory is short, or `progress`
     /// said stop.
     pub fn load(
-        gguf: &Gguf<'_>,
+        checkpoint: &Checkpoint<'_>,
         options: &Options,
-        progress: &mut dyn FnMut(f32) -> ControlFlow<()>,
+        progress: &mut dyn FnMut(Packed<'_>) -> ControlFlow<()>,
     ) -> Result<Self, NnError> {
         let isa = match options.isa {
             Some(isa) => isa,
@@ -168,14 +185,13 @@ impl Runner {
             threads: options.threads.max(1),
             ..options.clone()
         };
-        let mut loader = Loader::new(gguf)?;
-        let model = models::construct(&mut loader)?;
-        let plan = loader.plan;
+        let Constructed { model, plan, info } = models::construct(checkpoint, options.weights)?;
         let (tokens, outputs) = (options.max_batch_tokens, options.max_outputs);
         let workspace = Workspace::measure(model.as_ref(), &plan, tokens, outputs);
         let memory = memory(&plan, &workspace, &options);
         let cpu = Cpu::new(plan, &workspace, &options, isa, progress)?;
         Ok(Self {
+            info,
             model,
             cpu,
             memory,
@@ -183,30 +199,28 @@ impl Runner {
         })
     }
 
-    /// The sizes of the model in a file.
+    /// The sizes of the model in a checkpoint.
     ///
     /// # Errors
     /// As [`load`](Self::load).
-    pub fn describe(gguf: &Gguf<'_>) -> Result<ModelInfo, NnError> {
-        let model = models::construct(&mut Loader::new(gguf)?)?;
-        Ok(model.info().clone())
+    pub fn describe(checkpoint: &Checkpoint<'_>) -> Result<ModelInfo, NnError> {
+        Ok(models::construct(checkpoint, Target::AsStored)?.info)
     }
 
     /// What [`load`](Self::load) will take. Allocates none of it.
     ///
     /// # Errors
     /// As [`load`](Self::load).
-    pub fn estimate(gguf: &Gguf<'_>, options: &Options) -> Result<Memory, NnError> {
-        let mut loader = Loader::new(gguf)?;
-        let model = models::construct(&mut loader)?;
+    pub fn estimate(checkpoint: &Checkpoint<'_>, options: &Options) -> Result<Memory, NnError> {
+        let Constructed { model, plan, .. } = models::construct(checkpoint, options.weights)?;
         let (tokens, outputs) = (options.max_batch_tokens, options.max_outputs);
-        let workspace = Workspace::measure(model.as_ref(), &loader.plan, tokens, outputs);
-        Ok(memory(&loader.plan, &workspace, options))
+        let workspace = Workspace::measure(model.as_ref(), &plan, tokens, outputs);
+        Ok(memory(&plan, &workspace, options))
     }
 
     /// The sizes of the model.
     pub fn info(&self) -> &ModelInfo {
-        self.model.info()
+        &self.info
     }
 
     /// What it holds.
@@ -250,9 +264,10 @@ impl Runner {
         self.cpu.kv.len(id)
     }
 
-    /// Forgets the tokens of a sequence from position `len` on.
-    pub fn truncate(&mut self, id: SequenceId, len: usize) {
-        self.cpu.kv.truncate(id, len);
+    /// Forgets the tokens of a sequence from position `len` on, and gives how many are left: fewer
+    /// than `len` where the model carries a state that cannot be taken back.
+    pub fn truncate(&mut self, id: SequenceId, len: usize) -> usize {
+        self.cpu.kv.truncate(id, len)
     }
 
     /// Appends the tokens of each chunk to its sequence and computes the wanted logits.
@@ -265,15 +280,14 @@ impl Runner {
         for (i, chunk) in chunks.iter().enumerate() {
             if let Err(error) = self.cpu.kv.extend(chunk.sequence, chunk.tokens.len()) {
                 for done in &chunks[..i] {
-                    let len = self.cpu.kv.len(done.sequence) - done.tokens.len();
-                    self.cpu.kv.truncate(done.sequence, len);
+                    self.cpu.kv.undo_extend(done.sequence, done.tokens.len());
                 }
                 return Err(error);
             }
         }
         self.cpu.begin(chunks);
         let logits: Act = self.model.forward(&mut self.cpu);
-        let vocab_size = self.model.info().vocab_size;
+        let vocab_size = self.info.vocab_size;
         Ok(Logits {
             values: self.cpu.read(logits),
             vocab_size,
@@ -281,7 +295,7 @@ impl Runner {
     }
 
     fn check(&self, chunks: &[Chunk<'_>]) -> Result<(), NnError> {
-        let vocab_size = self.model.info().vocab_size;
+        let vocab_size = self.info.vocab_size;
         for (i, chunk) in chunks.iter().enumerate() {
             if let Some(&id) = chunk.tokens.iter().find(|id| **id as usize >= vocab_size) {
                 return Err(NnError::TokenOutOfRange { id, vocab_size });
@@ -326,7 +340,7 @@ impl Wanted {
     }
 }
 
-fn memory(plan: &crate::loader::Plan<'_, '_>, workspace: &Workspace, options: &Options) -> Memory {
+fn memory(plan: &crate::loader::Plan<'_>, workspace: &Workspace, options: &Options) -> Memory {
     let matrices: usize = plan.matrices.iter().map(|matrix| matrix.bytes).sum();
     let vectors: usize = plan
         .vectors
@@ -342,31 +356,37 @@ fn memory(plan: &crate::loader::Plan<'_, '_>, workspace: &Workspace, options: &O
 }
 
 impl ModelInfo {
-    /// Reads the fields that all transformer files share, within bounds that keep every product
-    /// of two of them far from overflow.
+    /// Reads the fields that all families share, within bounds that keep every product of two of
+    /// them far from overflow.
     pub(crate) fn read(w: &Loader<'_, '_>) -> Result<Self, NnError> {
+        w.count_or("expert_count", 0..=0, 0)?;
+        Self::read_with_experts(w)
+    }
+
+    /// As [`read`](Self::read), for a family that may have experts.
+    pub(crate) fn read_with_experts(w: &Loader<'_, '_>) -> Result<Self, NnError> {
         let hidden_size = w.count("embedding_length", 1..=1 << 17)?;
         let n_heads = w.count("attention.head_count", 1..=1024)?;
-        let head_dim = hidden_size / n_heads;
-        let head_dim = w.count_or("attention.key_length", 2..=1024, head_dim.clamp(2, 1024))?;
-        // Values as wide as keys, and no experts: what else there is has names of its own.
+        let divided = (hidden_size / n_heads).clamp(2, 1024);
+        let head_dim = w.count_with("attention.key_length", 2..=1024, divided)?;
+        // Values as wide as keys.
         w.count_or("attention.value_length", head_dim..=head_dim, head_dim)?;
-        w.count_or("expert_count", 0..=0, 0)?;
+        let windows = w.flag("use_sliding_window")?.unwrap_or(true);
+        let window = w.count_with("attention.sliding_window", 0..=1 << 24, 0)?;
         Ok(Self {
-            architecture: w.architecture().to_owned(),
+            architecture: w.family().to_owned(),
             vocab_size: w.rows("token_embd.weight")?,
             context_length: w.count("context_length", 1..=1 << 24)?,
             hidden_size,
             n_layers: w.count("block_count", 1..=1024)?,
             n_heads,
-            n_kv_heads: w.count_or("attention.head_count_kv", 1..=1024, n_heads)?,
+            n_kv_heads: w.count_with("attention.head_count_kv", 1..=1024, n_heads)?,
             head_dim,
             feed_forward: w.count("feed_forward_length", 1..=1 << 20)?,
-            sliding_window: match w.count_or("attention.sliding_window", 0..=1 << 24, 0)? {
-                0 => None,
-                window => Some(window),
-            },
-            parameters: w.parameters(),
+            sliding_window: (windows && window > 0).then_some(window),
+            n_experts: w.count_or("expert_count", 0..=4096, 0)?,
+            parameters: 0,
+            left_out: Vec::new(),
         })
     }
 }

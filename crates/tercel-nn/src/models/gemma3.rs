@@ -1,18 +1,38 @@
 //! Gemma 3, text (Gemma Team, 2025): norms before and after each block, norms on query and key
 //! heads, and sliding windows on all but every sixth layer.
 
-use tercel_formats::gguf::Value;
-use tercel_kernels::ops::attention::Shape;
+use tercel_formats::checkpoint::Packaging;
 use tercel_kernels::ops::gated::Activation;
 use tercel_kernels::ops::rope::Pairing;
 
-use super::Model;
+use super::{Family, Model, rotary, windows};
 use crate::NnError;
-use crate::backend::{Act, AttentionId, Backend, Matrix, Rope, RopeId, Vector, project};
+use crate::backend::{Act, Backend, Matrix, Rope, RopeId, Vector, project};
+use crate::layers::{Attention, FeedForward, Linear, Norms};
 use crate::loader::Loader;
 use crate::runner::ModelInfo;
 
-pub(super) struct Gemma3 {
+pub(super) const FAMILY: Family = Family {
+    name: "gemma3",
+    model_types: &["gemma3_text", "gemma3"],
+    tensors: &[
+        ("post_attention_norm", "post_attention_layernorm"),
+        ("ffn_norm", "pre_feedforward_layernorm"),
+        ("post_ffw_norm", "post_feedforward_layernorm"),
+    ],
+    // Those of the 4B model, whose configuration names but what differs.
+    defaults: &[
+        ("attention.head_count", 8),
+        ("attention.head_count_kv", 4),
+        ("attention.key_length", 256),
+        ("attention.sliding_window", 4096),
+        ("context_length", 131_072),
+        ("query_pre_attn_scalar", 256),
+    ],
+    construct: |w| Ok(Box::new(Gemma3::new(w)?)),
+};
+
+struct Gemma3 {
     info: ModelInfo,
     eps: f32,
     embedding: Matrix,
@@ -22,20 +42,13 @@ pub(super) struct Gemma3 {
 }
 
 struct Layer {
-    attention: AttentionId,
-    rope: RopeId,
     attention_norm: Vector,
-    q: Matrix,
-    k: Matrix,
-    v: Matrix,
-    o: Matrix,
-    q_norm: Vector,
-    k_norm: Vector,
+    attention: Attention,
+    o: Linear,
     post_attention_norm: Vector,
     ffn_norm: Vector,
-    gate: Matrix,
-    up: Matrix,
-    down: Matrix,
+    feed_forward: FeedForward,
+    down: Linear,
     post_ffn_norm: Vector,
 }
 
@@ -43,36 +56,33 @@ struct Layer {
 const LAYERS_27B: usize = 62;
 
 impl Gemma3 {
-    pub(super) fn new(w: &mut Loader<'_, '_>) -> Result<Self, NnError> {
+    fn new(w: &mut Loader<'_, '_>) -> Result<Self, NnError> {
         let info = ModelInfo::read(w)?;
+        w.only("hidden_activation", "gelu_pytorch_tanh")?;
+        for capped in ["attn_logit_softcapping", "final_logit_softcapping"] {
+            if w.has_field(capped) {
+                return Err(w.refuse(capped, "capped scores are not supported"));
+            }
+        }
         let (hidden, vocab, dim) = (info.hidden_size, info.vocab_size, info.head_dim);
-        let global_base = f64::from(w.positive_or("rope.freq_base", 1_000_000.0)?);
-        let local_base = f64::from(w.positive_or("rope.freq_base_swa", 10_000.0)?);
-        let scaling = std::iter::repeat_n(super::linear_scaling(w)?, dim / 2);
-        let global = Rope::new(dim, dim, global_base, Pairing::Halves).divided_by(scaling);
-        let ropes = [
-            w.rope(global),
-            w.rope(Rope::new(dim, dim, local_base, Pairing::Halves)),
-        ];
-
-        let embedding = w.matrix("token_embd.weight", vocab, hidden)?;
-        let tied = !w.has_tensor("output.weight");
-        let windowed = windowed_layers(w, &info)?;
-        let layer = |w: &mut Loader<'_, '_>, i: usize| {
-            Layer::new(w, &info, i, ropes[usize::from(windowed[i])], windowed[i])
-        };
+        let global = rotary::read(w, &info, 1_000_000.0, Pairing::Halves)?;
+        let local_base = w.positive_or("rope.freq_base_swa", 10_000.0)?;
+        let local = Rope::new(dim, dim, local_base, Pairing::Halves);
+        let (global, local) = (w.rope(global), w.rope(local));
+        let eps = w.positive_or("attention.layer_norm_rms_epsilon", 1e-6)? as f32;
+        let embedding = w.table("token_embd.weight", vocab, hidden)?;
+        let windows = windows::read(w, &info, |i| !(i + 1).is_multiple_of(6))?;
+        let layers = windows.into_iter().enumerate().map(|(i, window)| {
+            let rope = if window.is_some() { local } else { global };
+            Layer::new(w, &info, i, rope, window, eps)
+        });
+        let layers = layers.collect::<Result<_, _>>()?;
         Ok(Self {
-            eps: w.positive_or("attention.layer_norm_rms_epsilon", 1e-6)?,
+            eps,
             embedding,
-            layers: (0..info.n_layers)
-                .map(|i| layer(w, i))
-                .collect::<Result<_, _>>()?,
-            norm: w.vector("output_norm.weight", hidden)?,
-            head: if tied {
-                embedding
-            } else {
-                w.matrix("output.weight", vocab, hidden)?
-            },
+            layers,
+            norm: norm(w, "output_norm.weight", hidden)?,
+            head: w.head(embedding, vocab, hidden)?,
             info,
         })
     }
@@ -84,72 +94,46 @@ impl Layer {
         info: &ModelInfo,
         i: usize,
         rope: RopeId,
-        windowed: bool,
+        window: Option<usize>,
+        eps: f32,
     ) -> Result<Self, NnError> {
-        let &ModelInfo {
-            hidden_size: hidden,
-            feed_forward,
-            head_dim,
-            n_heads,
-            ..
-        } = info;
-        let (q, kv) = (n_heads * head_dim, info.n_kv_heads * head_dim);
-        let width = if info.n_layers == LAYERS_27B {
-            hidden / n_heads
-        } else {
-            head_dim
-        };
-        let name = |part: &str| format!("blk.{i}.{part}.weight");
+        let (hidden, head_dim) = (info.hidden_size, info.head_dim);
+        let name = |part: &str| format!("blk.{i}.{part}");
+        let scale = 1.0 / query_width(w, info)?.sqrt();
+        let attention = Attention::scaled(w, info, i, rope, window, scale)?.with_norms(Norms {
+            q: norm(w, &name("attn_q_norm.weight"), head_dim)?,
+            k: norm(w, &name("attn_k_norm.weight"), head_dim)?,
+            eps,
+        });
         Ok(Self {
-            attention: w.attention(Shape {
-                n_heads,
-                n_kv_heads: info.n_kv_heads,
-                head_dim,
-                scale: 1.0 / (width as f32).sqrt(),
-                window: info.sliding_window.filter(|_| windowed),
-            })?,
-            rope,
-            attention_norm: w.vector(&name("attn_norm"), hidden)?,
-            q: w.matrix(&name("attn_q"), q, hidden)?,
-            k: w.matrix(&name("attn_k"), kv, hidden)?,
-            v: w.matrix(&name("attn_v"), kv, hidden)?,
-            o: w.matrix(&name("attn_output"), hidden, q)?,
-            q_norm: w.vector(&name("attn_q_norm"), head_dim)?,
-            k_norm: w.vector(&name("attn_k_norm"), head_dim)?,
-            post_attention_norm: w.vector(&name("post_attention_norm"), hidden)?,
-            ffn_norm: w.vector(&name("ffn_norm"), hidden)?,
-            gate: w.matrix(&name("ffn_gate"), feed_forward, hidden)?,
-            up: w.matrix(&name("ffn_up"), feed_forward, hidden)?,
-            down: w.matrix(&name("ffn_down"), hidden, feed_forward)?,
-            post_ffn_norm: w.vector(&name("post_ffw_norm"), hidden)?,
+            attention_norm: norm(w, &name("attn_norm.weight"), hidden)?,
+            attention,
+            o: Linear::new(w, &name("attn_output"), hidden, info.n_heads * head_dim)?,
+            post_attention_norm: norm(w, &name("post_attention_norm.weight"), hidden)?,
+            ffn_norm: norm(w, &name("ffn_norm.weight"), hidden)?,
+            feed_forward: FeedForward::new(w, info, i, Activation::GeluTanh)?,
+            down: Linear::new(w, &name("ffn_down"), hidden, info.feed_forward)?,
+            post_ffn_norm: norm(w, &name("post_ffw_norm.weight"), hidden)?,
         })
     }
 }
 
-/// Which layers see a window only: all but every sixth, unless the file says otherwise, by a
-/// period or layer by layer.
-fn windowed_layers(w: &Loader<'_, '_>, info: &ModelInfo) -> Result<Vec<bool>, NnError> {
-    const KEY: &str = "attention.sliding_window_pattern";
-    if let Some(Value::Array(array)) = w.field(KEY) {
-        let layers = array.iter().map(|value| match value {
-            Value::Bool(windowed) => Some(windowed),
-            _ => None,
-        });
-        let layers: Option<Vec<bool>> = layers.collect();
-        return layers
-            .filter(|layers| layers.len() == info.n_layers)
-            .ok_or_else(|| {
-                let problem = format!("not one bool for each of {} layers", info.n_layers);
-                NnError::Config {
-                    field: w.key(KEY),
-                    problem,
-                }
-            });
+/// Norms multiply by one more than what safetensors hold; GGUF files have it added already.
+fn norm(w: &mut Loader<'_, '_>, name: &str, len: usize) -> Result<Vector, NnError> {
+    let mut values = w.numbers(name, &[len])?;
+    if w.packaging() != Packaging::Gguf {
+        values.iter_mut().for_each(|value| *value += 1.0);
     }
-    let period = w.count_or(KEY, 1..=1024, 6)?;
-    Ok((1..=info.n_layers)
-        .map(|layer| !layer.is_multiple_of(period))
-        .collect())
+    Ok(w.constant(values))
+}
+
+/// The width by whose root queries are scaled down.
+fn query_width(w: &Loader<'_, '_>, info: &ModelInfo) -> Result<f32, NnError> {
+    Ok(match w.packaging() {
+        Packaging::Gguf if info.n_layers == LAYERS_27B => (info.hidden_size / info.n_heads) as f32,
+        Packaging::Gguf => info.head_dim as f32,
+        _ => w.positive_or("query_pre_attn_scalar", 256.0)? as f32,
+    })
 }
 
 impl Model for Gemma3 {
@@ -163,21 +147,15 @@ impl Model for Gemma3 {
         for layer in &self.layers {
             let mark = run.mark();
             let h = run.rms_norm(x, layer.attention_norm, self.eps);
-            let [q, k, v] = project(run, h, [layer.q, layer.k, layer.v]);
-            run.norm_heads(q, layer.q_norm, self.eps);
-            run.norm_heads(k, layer.k_norm, self.eps);
-            run.rope(q, layer.rope);
-            run.rope(k, layer.rope);
-            let attended = run.attention(layer.attention, q, k, v);
-            let [h] = project(run, attended, [layer.o]);
+            let h = layer.attention.apply(run, h);
+            let h = layer.o.apply(run, h);
             let h = run.rms_norm(h, layer.post_attention_norm, self.eps);
             run.add(x, h);
             run.release(mark);
 
             let h = run.rms_norm(x, layer.ffn_norm, self.eps);
-            let [gate, up] = project(run, h, [layer.gate, layer.up]);
-            run.gated(Activation::GeluTanh, gate, up);
-            let [h] = project(run, gate, [layer.down]);
+            let h = layer.feed_forward.apply(run, h);
+            let h = layer.down.apply(run, h);
             let h = run.rms_norm(h, layer.post_ffn_norm, self.eps);
             run.add(x, h);
             run.release(mark);

@@ -1,11 +1,21 @@
-//! One file per architecture. Adding one is a file and a line in [`MODELS`].
+//! One file per family. Adding one is a file and a line in [`FAMILIES`].
 
+mod decoder;
 mod gemma3;
 mod llama;
+mod qwen2;
+mod qwen3;
+mod qwen3_5;
+mod qwen3_moe;
+mod rotary;
+mod windows;
+
+use tercel_formats::checkpoint::{Checkpoint, Field, Packaging};
+use tercel_kernels::Target;
 
 use crate::NnError;
 use crate::backend::{Act, Backend};
-use crate::loader::Loader;
+use crate::loader::{Loader, Plan};
 use crate::runner::ModelInfo;
 
 /// A model, as its constructor made it.
@@ -19,44 +29,102 @@ pub(crate) trait Model: Send {
 
 type Constructor = fn(&mut Loader<'_, '_>) -> Result<Box<dyn Model>, NnError>;
 
-/// The architectures, by the name that GGUF files use.
-const MODELS: &[(&str, Constructor)] = &[
-    ("gemma3", |loader| {
-        Ok(Box::new(gemma3::Gemma3::new(loader)?))
-    }),
-    ("llama", |loader| Ok(Box::new(llama::Llama::new(loader)?))),
+/// A family of models that share their structure.
+#[derive(Debug)]
+pub(crate) struct Family {
+    /// The architecture in GGUF files.
+    pub(crate) name: &'static str,
+    /// The values of `model_type` in `config.json`, those of wrappers with other parts included.
+    pub(crate) model_types: &'static [&'static str],
+    /// Tensors whose names in safetensors differ from those that most families use: the part of
+    /// the name in GGUF files, and there.
+    pub(crate) tensors: &'static [(&'static str, &'static str)],
+    /// Fields that `config.json` may leave out, since `transformers` has a default for them.
+    pub(crate) defaults: &'static [(&'static str, usize)],
+    construct: Constructor,
+}
+
+const FAMILIES: &[Family] = &[
+    gemma3::FAMILY,
+    llama::FAMILY,
+    qwen2::FAMILY,
+    qwen3::FAMILY,
+    qwen3_moe::FAMILY,
+    qwen3_5::FAMILY,
 ];
 
-/// Makes the model that the file names.
-pub(crate) fn construct(loader: &mut Loader<'_, '_>) -> Result<Box<dyn Model>, NnError> {
-    let name = loader.architecture();
-    let found = MODELS.iter().find(|(known, _)| *known == name);
-    let (_, constructor) = found.ok_or_else(|| NnError::UnknownArchitecture {
+/// A model and the plan of what it needs.
+pub(crate) struct Constructed<'a> {
+    pub(crate) model: Box<dyn Model>,
+    pub(crate) plan: Plan<'a>,
+    /// The sizes of the model.
+    pub(crate) info: ModelInfo,
+}
+
+/// Makes the model that a checkpoint names.
+pub(crate) fn construct<'a>(
+    checkpoint: &Checkpoint<'a>,
+    target: Target,
+) -> Result<Constructed<'a>, NnError> {
+    let mut loader = Loader::new(checkpoint, family(checkpoint)?, target);
+    let model = (loader.construct())(&mut loader)?;
+    let left_out = loader.check_all_used()?;
+    let info = ModelInfo {
+        parameters: loader.parameters(),
+        left_out,
+        ..model.info().clone()
+    };
+    Ok(Constructed {
+        model,
+        plan: loader.plan,
+        info,
+    })
+}
+
+/// The names of the families that this build runs.
+pub fn architectures() -> impl Iterator<Item = &'static str> {
+    FAMILIES.iter().map(|family| family.name)
+}
+
+fn family(checkpoint: &Checkpoint<'_>) -> Result<&'static Family, NnError> {
+    let field = match checkpoint.packaging() {
+        Packaging::Gguf => "general.architecture",
+        _ => "model_type",
+    };
+    let name = match checkpoint.field(field) {
+        Some(Field::Text(name)) => name,
+        other => {
+            let found = other.map_or("missing".to_owned(), |other| other.describe());
+            return Err(NnError::Config {
+                field: field.to_owned(),
+                problem: format!("{found}; it must name an architecture"),
+            });
+        }
+    };
+    let known = |family: &&Family| match checkpoint.packaging() {
+        Packaging::Gguf => family.name == name,
+        _ => family.model_types.contains(&name),
+    };
+    FAMILIES.iter().find(known).ok_or_else(|| NnError::UnknownArchitecture {
         name: name.to_owned(),
         supported: architectures().collect::<Vec<_>>().join(", "),
-    })?;
-    let model = constructor(loader)?;
-    loader.check_all_used()?;
-    Ok(model)
+    })
 }
 
-/// The names of the architectures that this build runs.
-pub fn architectures() -> impl Iterator<Item = &'static str> {
-    MODELS.iter().map(|(name, _)| *name)
-}
+impl Loader<'_, '_> {
+    fn construct(&self) -> Constructor {
+        // The loader was made for a family of this table.
+        let own = FAMILIES.iter().find(|family| family.name == self.family());
+        own.map_or(llama::FAMILY.construct, |family| family.construct)
+    }
 
-/// The factor by which positions are compressed (Chen et al., 2023); 1 where they are not.
-fn linear_scaling(w: &Loader<'_, '_>) -> Result<f64, NnError> {
-    match w.text("rope.scaling.type")? {
-        Some("none") => Ok(1.0),
-        // Files of old name no type, or have the factor under another name.
-        None | Some("linear") => {
-            let factor = w.positive_or("rope.scale_linear", 1.0)?;
-            Ok(f64::from(w.positive_or("rope.scaling.factor", factor)?))
+    /// Refuses a configuration whose `field` is neither missing nor `value`.
+    fn only(&self, field: &str, value: &str) -> Result<(), NnError> {
+        match self.text(field)? {
+            Some(other) if other != value => {
+                Err(self.refuse(field, format!("`{other}` is not supported (supported: {value})")))
+            }
+            _ => Ok(()),
         }
-        Some(other) => Err(NnError::Config {
-            field: w.key("rope.scaling.type"),
-            problem: format!("`{other}` is not supported (supported: none, linear)"),
-        }),
     }
 }

@@ -1,0 +1,130 @@
+//! A directory of the Hugging Face Hub as one checkpoint.
+
+use std::collections::{BTreeSet, HashMap};
+
+use serde::Deserialize;
+use serde_json::Value as Json;
+
+use super::{Checkpoint, CheckpointError, Config, Packaging, mlx, safetensors};
+
+const CONFIG: &str = "config.json";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// The names of the files that an index spreads a model over, sorted.
+///
+/// # Errors
+/// [`CheckpointError::Json`] when it is no index, or a name is not that of a file beside it.
+pub fn shards(index: &[u8]) -> Result<Vec<String>, CheckpointError> {
+    let files: BTreeSet<String> = parse_index(index)?.weight_map.into_values().collect();
+    match files.iter().find(|name| !is_plain(name)) {
+        Some(name) => Err(CheckpointError::Json {
+            file: INDEX.to_owned(),
+            problem: format!("`{}` is no name of a file beside it", name.escape_debug()),
+        }),
+        None => Ok(files.into_iter().collect()),
+    }
+}
+
+pub(super) fn read<'a>(
+    config: &[u8],
+    files: &[(&str, &'a [u8])],
+    index: Option<&[u8]>,
+) -> Result<Checkpoint<'a>, CheckpointError> {
+    let config = parse_config(config)?;
+    refuse_other_quantization(&config)?;
+    let index = index.map(parse_index).transpose()?;
+    let mut tensors = Vec::new();
+    for (file, bytes) in files {
+        let of_file = safetensors::read(file, bytes)?;
+        if let Some(index) = &index {
+            let listed = |name: &str| index.weight_map.get(name).is_some_and(|at| at == file);
+            if let Some(extra) = of_file.iter().find(|tensor| !listed(&tensor.name)) {
+                return Err(CheckpointError::UnexpectedTensor {
+                    name: extra.name.clone(),
+                    file: (*file).to_owned(),
+                });
+            }
+        }
+        tensors.extend(of_file);
+    }
+    if let Some(index) = &index {
+        let here: BTreeSet<&str> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();
+        let missing = index
+            .weight_map
+            .iter()
+            .filter(|(name, _)| !here.contains(name.as_str()));
+        // The least of them: a table has no order to go by.
+        if let Some((name, file)) = missing.min() {
+            return Err(CheckpointError::MissingTensor {
+                name: name.clone(),
+                file: file.clone(),
+            });
+        }
+    }
+    let by_mlx = mlx::made_this(&config, &tensors);
+    if by_mlx {
+        tensors = mlx::join_affine(&config, tensors)?;
+    }
+    if let Some(tensor) = tensors
+        .iter()
+        .find(|tensor| tensor.name.ends_with(".qweight"))
+    {
+        return Err(CheckpointError::UnsupportedQuantization {
+            method: "gptq or awq".to_owned(),
+            tensor: Some(tensor.name.clone()),
+        });
+    }
+    let packaging = if by_mlx {
+        Packaging::Mlx
+    } else {
+        Packaging::HuggingFace
+    };
+    Checkpoint::new(packaging, Config::Json(config), tensors)
+}
+
+#[derive(Deserialize)]
+struct Index {
+    weight_map: HashMap<String, String>,
+}
+
+fn parse_index(bytes: &[u8]) -> Result<Index, CheckpointError> {
+    serde_json::from_slice(bytes).map_err(|error| CheckpointError::Json {
+        file: INDEX.to_owned(),
+        problem: format!("is no index of weights: {error}"),
+    })
+}
+
+fn parse_config(bytes: &[u8]) -> Result<Json, CheckpointError> {
+    let wrong = |problem: String| CheckpointError::Json {
+        file: CONFIG.to_owned(),
+        problem,
+    };
+    let config: Json = serde_json::from_slice(bytes)
+        .map_err(|error| wrong(format!("is no valid JSON: {error}")))?;
+    if config.is_object() {
+        Ok(config)
+    } else {
+        Err(wrong("holds no configuration".to_owned()))
+    }
+}
+
+/// Every method but MLX's own leaves its name in the configuration.
+fn refuse_other_quantization(config: &Json) -> Result<(), CheckpointError> {
+    let of = |root: &Json| {
+        let table = root.get("quantization_config")?;
+        let method = table.get("quant_method")?;
+        Some(method.as_str().unwrap_or("an unnamed method").to_owned())
+    };
+    match of(config).or_else(|| of(config.get("text_config")?)) {
+        Some(method) => Err(CheckpointError::UnsupportedQuantization {
+            method,
+            tensor: None,
+        }),
+        None => Ok(()),
+    }
+}
+
+fn is_plain(name: &str) -> bool {
+    let odd = |c: char| c.is_control() || matches!(c, '/' | '\\' | ':');
+    !name.is_empty() && !name.starts_with('.') && name.len() <= 255 && !name.contains(odd)
+}
