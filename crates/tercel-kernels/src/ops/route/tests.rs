@@ -47,8 +47,7 @@ fn the_largest_are_chosen_in_order() {
                 } else {
                     exps.iter().sum()
                 };
-                for slot in 0..k {
-                    let expert = sorted[slot];
+                for (slot, expert) in sorted.into_iter().take(k).enumerate() {
                     assert_eq!(routed.experts[token * k + slot] as usize, expert);
                     let weight = f64::from(routed.weights[token * k + slot]);
                     assert!((weight - exps[expert] / total).abs() < 1e-6);

@@ -39,12 +39,12 @@ pub(super) unsafe fn row(before: &[&[f32]], weights: &[[f32; BLOCK]], x: &mut [f
     let mut sum = _mm256_setzero_ps();
     let mut padded = [0.0; 8];
     let tail = x.len() - whole;
-    for tap in 0..taps {
+    for (tap, weights) in weights.iter().enumerate() {
         let row = before.get(tap).copied().unwrap_or(x);
         padded[..tail].copy_from_slice(&row[whole..]);
         // SAFETY: the array has eight floats; a tail begins at least eight before the block's end.
         unsafe {
-            let weight = _mm256_loadu_ps(weights[tap].as_ptr().add(whole));
+            let weight = _mm256_loadu_ps(weights.as_ptr().add(whole));
             sum = _mm256_fmadd_ps(_mm256_loadu_ps(padded.as_ptr()), weight, sum);
         }
     }

@@ -101,10 +101,10 @@ impl Columns<'_> {
             kept[..width].copy_from_slice(unsafe { self.row(self.n + i, &range) });
         }
         for token in (0..self.n).rev() {
-            // SAFETY: rows `token` to `token + taps - 1` are different rows of these channels,
-            // which are this call's.
             let before: [&[f32]; MAX_TAPS - 1] = std::array::from_fn(|i| {
                 if i + 1 < taps {
+                    // SAFETY: rows `token` to `token + taps - 1` are different rows of these
+                    // channels, which are this call's.
                     unsafe { &*self.row(token + i, &range) }
                 } else {
                     &[]
