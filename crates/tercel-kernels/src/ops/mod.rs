@@ -6,10 +6,14 @@
 pub mod attention;
 pub mod elementwise;
 pub mod gated;
+pub mod gated_delta;
 pub mod matmul;
+pub mod norm_gated;
 pub mod quantize;
 pub mod rms_norm;
 pub mod rope;
+pub mod route;
+pub mod short_conv;
 
 use std::marker::PhantomData;
 use std::ops::Range;
