@@ -8,12 +8,12 @@ use tercel_kernels::ops::matmul::{MAX_PRODUCTS, Product, matmul};
 use tercel_kernels::ops::quantize::Activations;
 use tercel_kernels::ops::rms_norm::{rms_norm, rms_norm_in_place};
 use tercel_kernels::ops::{elementwise, rope};
-use tercel_kernels::{AlignedVec, AllocError, Isa, PackedMatrix, Pool};
+use tercel_kernels::{AlignedVec, AllocError, Isa, PackedMatrix, Pool, Target};
 
 use crate::NnError;
 use crate::backend::{Act, AttentionId, Backend, Mark, Matrix, Rope, RopeId, Vector};
 use crate::kv::{KvCache, LayerKv, Pages, Pair, SequenceId};
-use crate::loader::{Plan, pack_error};
+use crate::loader::{Plan, pack_error, storage};
 use crate::planner::Workspace;
 use crate::runner::{Chunk, Options};
 
@@ -118,10 +118,10 @@ impl Cpu {
             let tensor = planned.tensor;
             let packed = PackedMatrix::pack(
                 &mut pool,
-                tensor.dtype,
+                &storage(tensor),
                 planned.rows,
                 planned.cols,
-                tensor.data,
+                Target::AsStored,
             );
             matrices.push(packed.map_err(|error| pack_error(tensor, error))?);
             done += planned.bytes;

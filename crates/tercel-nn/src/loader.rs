@@ -7,10 +7,10 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
 
-use tercel_formats::DType;
 use tercel_formats::gguf::{Gguf, Tensor, Value};
+use tercel_formats::{DType, Storage};
 use tercel_kernels::ops::attention::{MAX_GROUP, Shape};
-use tercel_kernels::{PackError, PackedMatrix, Pool};
+use tercel_kernels::{PackError, PackedMatrix, Pool, Target};
 
 use crate::NnError;
 use crate::backend::{AttentionId, Matrix, Rope, RopeId, Vector};
@@ -162,7 +162,7 @@ impl<'g, 'a> Loader<'g, 'a> {
     pub fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<Matrix, NnError> {
         let tensor = self.tensor(name)?;
         check_shape(tensor, &[rows, cols])?;
-        let bytes = PackedMatrix::packed_bytes(tensor.dtype, rows, cols)
+        let bytes = PackedMatrix::packed_bytes(&storage(tensor), rows, cols, Target::AsStored)
             .map_err(|error| pack_error(tensor, error))?;
         self.plan.matrices.push(PlannedMatrix {
             tensor,
@@ -194,7 +194,7 @@ impl<'g, 'a> Loader<'g, 'a> {
             bytes: 0,
             what: "a pool",
         })?;
-        let matrix = PackedMatrix::pack(&mut alone, tensor.dtype, 1, len, tensor.data)
+        let matrix = PackedMatrix::pack(&mut alone, &storage(tensor), 1, len, Target::AsStored)
             .map_err(|error| pack_error(tensor, error))?;
         let mut values = vec![0.0; len];
         matrix.row(0, &mut values);
@@ -267,6 +267,14 @@ impl<'g, 'a> Loader<'g, 'a> {
         let tensor = self.gguf.tensor(name).ok_or_else(missing)?;
         self.used.borrow_mut().insert(tensor.name);
         Ok(tensor)
+    }
+}
+
+/// The stored form of a tensor of a GGUF file.
+pub(crate) fn storage<'a>(tensor: &Tensor<'a>) -> Storage<'a> {
+    Storage::Plain {
+        dtype: tensor.dtype,
+        data: tensor.data,
     }
 }
 
