@@ -192,3 +192,6 @@ fn encode(dtype: DType, row: &[f32], out: &mut [u8]) -> Result<(), EncodeError> 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -169,3 +169,6 @@ pub(crate) fn dequantize_row(affine: &Affine<'_>, cols: usize, row: usize, out: 
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
