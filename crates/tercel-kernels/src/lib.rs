@@ -19,12 +19,17 @@
 
 mod aligned;
 mod dispatch;
+mod layout;
 pub mod ops;
 mod packed;
+mod packing;
 mod pool;
 pub mod quant;
+mod source;
 
 pub use aligned::{AlignedVec, AllocError, Plain};
 pub use dispatch::{Isa, UnknownIsa};
+pub use layout::{Layout, Target};
 pub use packed::{PackError, PackedMatrix, TILE_ROWS};
 pub use pool::Pool;
+pub use source::dequantize_row;

@@ -4,10 +4,11 @@ use std::fmt;
 use std::ops::Range;
 
 use half::{bf16, f16};
-use tercel_formats::DType;
+use tercel_formats::{Affine, DType, Storage};
 
-use crate::quant::{Format, PART, Q4_0, Q4_1, Q4_K, Q5_0, Q6_K, Q8_0};
-use crate::{AlignedVec, AllocError, Pool};
+use crate::layout::with_layout;
+use crate::quant::{EncodeError, Format, PART, Q4_0, Q4_1, Q4_K, Q5_0, Q6_K, Q8_0};
+use crate::{AlignedVec, AllocError, Layout, Pool, Target, packing};
 
 /// Rows that a tile interleaves: the lanes of a 256-bit register of floats.
 pub const TILE_ROWS: usize = 8;
@@ -15,7 +16,7 @@ pub const TILE_ROWS: usize = 8;
 /// A matrix of `rows` output features by `cols` inputs, packed in tiles.
 #[derive(Debug)]
 pub struct PackedMatrix {
-    dtype: DType,
+    layout: Layout,
     rows: usize,
     cols: usize,
     tile_bytes: usize,
@@ -28,12 +29,39 @@ pub struct PackedMatrix {
 pub enum PackError {
     /// No kernel reads this type.
     Unsupported(DType),
+    /// No kernel reads affine codes of this kind.
+    Affine {
+        /// Bits of a code.
+        bits: u32,
+        /// Elements of a group.
+        group: usize,
+    },
+    /// A form of storage that this build knows nothing of.
+    UnknownStorage,
+    /// Nothing here writes this type.
+    NotATarget(DType),
     /// The bytes are not `rows * cols` elements of the type.
     Size {
         /// Bytes that the shape needs.
         expected: usize,
         /// Bytes that came.
         found: usize,
+    },
+    /// One of the arrays of an affine tensor has not what `rows * cols` elements need.
+    ArraySize {
+        /// `codes`, `scales` or `biases`.
+        array: &'static str,
+        /// Bytes that the shape needs.
+        expected: usize,
+        /// Bytes that came.
+        found: usize,
+    },
+    /// A number cannot be quantized.
+    Encode {
+        /// The row it is in.
+        row: usize,
+        /// What is wrong with it.
+        error: EncodeError,
     },
     /// The packed form does not fit in memory.
     Alloc(AllocError),
@@ -43,12 +71,29 @@ impl fmt::Display for PackError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unsupported(dtype) => write!(f, "tensor type {dtype} is not supported"),
+            Self::Affine { bits, group } => write!(
+                f,
+                "{bits}-bit codes in groups of {group} are not supported (bits: {:?}; groups: {:?})",
+                Affine::BITS,
+                Affine::GROUPS
+            ),
+            Self::UnknownStorage => f.write_str("this form of storage is not supported"),
+            Self::NotATarget(dtype) => EncodeError::NotATarget(*dtype).fmt(f),
             Self::Size { expected, found } => {
                 write!(
                     f,
                     "the shape needs {expected} bytes, the tensor has {found}"
                 )
             }
+            Self::ArraySize {
+                array,
+                expected,
+                found,
+            } => write!(
+                f,
+                "the shape needs {expected} bytes of {array}, the tensor has {found}"
+            ),
+            Self::Encode { row, error } => write!(f, "row {row}: {error}"),
             Self::Alloc(error) => error.fmt(f),
         }
     }
@@ -104,44 +149,27 @@ impl PackedMatrix {
         DType::Q6_K,
     ];
 
-    /// Packs a row-major matrix as it lies in a file.
+    /// Packs a row-major matrix of `rows` by `cols`, as it is stored or as `target` says.
+    ///
+    /// Beside the result, each thread of the pool needs memory for eight rows at most.
     ///
     /// # Errors
-    /// [`PackError`] when the type is not supported, `source` has another size than
-    /// `rows * cols` elements, or memory is short.
+    /// [`PackError`] when the type is not supported, what is stored has another size than
+    /// `rows * cols` elements, a number cannot be quantized, or memory is short.
     pub fn pack(
         pool: &mut Pool,
-        dtype: DType,
+        storage: &Storage<'_>,
         rows: usize,
         cols: usize,
-        source: &[u8],
+        target: Target,
     ) -> Result<Self, PackError> {
-        let size = Self::packed_bytes(dtype, rows, cols)?;
-        let row_bytes = dtype.bytes_for(cols).unwrap_or(0);
-        let expected = row_bytes.saturating_mul(rows);
-        if expected == 0 || source.len() != expected {
-            return Err(PackError::Size {
-                expected,
-                found: source.len(),
-            });
-        }
+        let layout = Layout::of(storage, cols, target)?;
+        let size = Self::packed_bytes(storage, rows, cols, target)?;
+        let tile_bytes = size / rows.div_ceil(TILE_ROWS);
         let mut data = AlignedVec::zeroed(size).map_err(PackError::Alloc)?;
-        let tiles = rows.div_ceil(TILE_ROWS);
-        let tile_bytes = size / tiles;
-        let zeros = vec![0; row_bytes];
-        let out = crate::ops::SharedMut::new(&mut data);
-        pool.run(tiles, 1, |_, range| {
-            for tile in range {
-                let row = |i: usize| source.chunks_exact(row_bytes).nth(tile * TILE_ROWS + i);
-                let rows: [&[u8]; TILE_ROWS] = std::array::from_fn(|i| row(i).unwrap_or(&zeros));
-                // SAFETY: each tile belongs to exactly one range, so no other thread touches
-                // these bytes.
-                let packed = unsafe { out.slice(tile * tile_bytes..(tile + 1) * tile_bytes) };
-                pack_tile(dtype, rows, packed);
-            }
-        });
+        packing::pack(pool, storage, (rows, cols), layout, &mut data)?;
         Ok(Self {
-            dtype,
+            layout,
             rows,
             cols,
             tile_bytes,
@@ -153,28 +181,27 @@ impl PackedMatrix {
     ///
     /// # Errors
     /// [`PackError`] when the type is not supported or the shape impossible.
-    pub fn packed_bytes(dtype: DType, rows: usize, cols: usize) -> Result<usize, PackError> {
-        if !Self::SUPPORTED.contains(&dtype) {
-            return Err(PackError::Unsupported(dtype));
-        }
-        let block = with_format!(dtype, F => (F::BLOCK_LEN, F::PACKED_BYTES),
-            float => (1, TILE_ROWS * dtype.block_bytes()));
-        let impossible = PackError::Size {
+    pub fn packed_bytes(
+        storage: &Storage<'_>,
+        rows: usize,
+        cols: usize,
+        target: Target,
+    ) -> Result<usize, PackError> {
+        let layout = Layout::of(storage, cols, target)?;
+        let tiles = rows.div_ceil(TILE_ROWS);
+        let size = layout
+            .tile_bytes(cols)
+            .and_then(|bytes| bytes.checked_mul(tiles));
+        size.filter(|size| *size > 0).ok_or(PackError::Size {
             expected: usize::MAX,
             found: 0,
-        };
-        if rows == 0 || cols == 0 || !cols.is_multiple_of(block.0) {
-            return Err(impossible);
-        }
-        let tile = (cols / block.0)
-            .checked_mul(block.1)
-            .ok_or(impossible.clone())?;
-        rows.div_ceil(TILE_ROWS).checked_mul(tile).ok_or(impossible)
+        })
     }
 
-    /// How the elements were stored before packing.
-    pub fn dtype(&self) -> DType {
-        self.dtype
+    /// What the packed numbers are: other than what was asked for where [`Target::Quantize`] had
+    /// to fall back.
+    pub fn layout(&self) -> Layout {
+        self.layout
     }
 
     /// Output features.
@@ -194,7 +221,7 @@ impl PackedMatrix {
 
     /// Whether the kernels want the activations as 8-bit blocks.
     pub fn is_quantized(&self) -> bool {
-        with_format!(self.dtype, F => F::BLOCK_LEN >= PART, float => false)
+        !self.layout.is_float()
     }
 
     /// Writes row `row` as floats.
@@ -209,19 +236,19 @@ impl PackedMatrix {
         );
         let tile = self.tile(row / TILE_ROWS);
         let lane = row % TILE_ROWS;
-        with_format!(self.dtype,
+        with_layout!(self.layout,
             F => {
                 let blocks = tile.chunks_exact(F::PACKED_BYTES);
                 for (packed, out) in blocks.zip(out.chunks_exact_mut(F::BLOCK_LEN)) {
                     for (part, out) in out.chunks_exact_mut(PART).enumerate() {
-                        out.copy_from_slice(&F::part(packed, lane, part).weights());
+                        out.copy_from_slice(&F::weights(packed, lane, part));
                     }
                 }
             },
-            float => {
-                let width = self.dtype.block_bytes();
+            float dtype => {
+                let width = dtype.block_bytes();
                 for (column, out) in tile.chunks_exact(width * TILE_ROWS).zip(out) {
-                    *out = float_at(self.dtype, &column[width * lane..width * (lane + 1)]);
+                    *out = float_at(dtype, &column[width * lane..width * (lane + 1)]);
                 }
             }
         );
@@ -251,23 +278,4 @@ pub(crate) fn float_at(dtype: DType, bytes: &[u8]) -> f32 {
         [a, b, c, d] => f32::from_le_bytes([a, b, c, d]),
         _ => f32::NAN,
     }
-}
-
-fn pack_tile(dtype: DType, rows: [&[u8]; TILE_ROWS], packed: &mut [u8]) {
-    with_format!(dtype,
-        F => {
-            for (block, packed) in packed.chunks_exact_mut(F::PACKED_BYTES).enumerate() {
-                let at = block * F::SOURCE_BYTES;
-                F::pack(rows.map(|row| &row[at..at + F::SOURCE_BYTES]), packed);
-            }
-        },
-        float => {
-            let width = dtype.block_bytes();
-            for (k, column) in packed.chunks_exact_mut(width * TILE_ROWS).enumerate() {
-                for (row, out) in rows.iter().zip(column.chunks_exact_mut(width)) {
-                    out.copy_from_slice(&row[k * width..(k + 1) * width]);
-                }
-            }
-        }
-    );
 }

@@ -5,6 +5,8 @@
 //! each row lie together (a *group*: 8 rows x 4 codes = 32 codes, row by row), so that a kernel
 //! can multiply a group by four broadcast activations.
 
+pub(crate) mod affine;
+mod encode;
 mod nibbles;
 mod q4_0;
 mod q4_1;
@@ -15,6 +17,9 @@ mod q8_0;
 
 use half::f16;
 
+pub use affine::AffineGroup;
+pub use encode::{EncodeError, QUANTIZABLE, fallback, quantize_row};
+pub(crate) use nibbles::NIBBLE_PLANE;
 pub use q4_0::Q4_0;
 pub use q4_1::Q4_1;
 pub use q4_k::Q4_K;
@@ -31,7 +36,8 @@ pub const PART: usize = 32;
 pub trait Format {
     /// Elements of `k` in one block.
     const BLOCK_LEN: usize;
-    /// Bytes of one block of one row in a GGUF file.
+    /// Bytes of one block of one row as [`pack`](Self::pack) takes it: as in a GGUF file, where it
+    /// can be in one.
     const SOURCE_BYTES: usize;
     /// Bytes of one packed block of eight rows.
     const PACKED_BYTES: usize;
@@ -42,6 +48,11 @@ pub trait Format {
 
     /// The meaning of elements `32 * part ..` of row `row` in a packed block.
     fn part(packed: &[u8], row: usize, part: usize) -> Part;
+
+    /// The same elements as floats, rounded as those who defined the format round.
+    fn weights(packed: &[u8], row: usize, part: usize) -> [f32; PART] {
+        Self::part(packed, row, part).weights()
+    }
 }
 
 /// Thirty-two weights of one row: `w[i] = scale * codes[i] + min`.

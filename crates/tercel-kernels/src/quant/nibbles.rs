@@ -4,7 +4,7 @@
 use crate::TILE_ROWS;
 
 /// Bytes of the low four bits of 32 codes of eight rows.
-pub(super) const NIBBLE_PLANE: usize = TILE_ROWS * 32 / 2;
+pub(crate) const NIBBLE_PLANE: usize = TILE_ROWS * 32 / 2;
 
 /// Position of code `k` of `row` inside its group.
 pub(super) fn lane(row: usize, k: usize) -> usize {

@@ -1,7 +1,7 @@
 //! Packed blocks against values that the `gguf` Python package computed, and against each other.
 
-use crate::{PackedMatrix, Pool};
-use tercel_formats::DType;
+use crate::{PackedMatrix, Pool, Target};
+use tercel_formats::{DType, Storage};
 
 macro_rules! fixture {
     ($name:literal) => {
@@ -26,9 +26,10 @@ const COLS: usize = 512;
 
 #[test]
 fn rows_are_bit_exact_with_the_python_package() {
-    for (dtype, source, floats) in FIXTURES {
+    for &(dtype, data, floats) in FIXTURES {
         let mut pool = Pool::new(2).unwrap();
-        let matrix = PackedMatrix::pack(&mut pool, *dtype, ROWS, COLS, source).unwrap();
+        let storage = Storage::Plain { dtype, data };
+        let matrix = PackedMatrix::pack(&mut pool, &storage, ROWS, COLS, Target::AsStored).unwrap();
         let mut row = vec![0.0; COLS];
         for (r, want) in floats.chunks_exact(4 * COLS).enumerate() {
             matrix.row(r, &mut row);
@@ -53,7 +54,9 @@ fn a_wrong_size_or_type_is_refused() {
     use crate::PackError;
     let mut pool = Pool::new(1).unwrap();
     let mut pack = |dtype, rows, cols, len| {
-        PackedMatrix::pack(&mut pool, dtype, rows, cols, &vec![0; len]).unwrap_err()
+        let data = &vec![0; len];
+        let storage = Storage::Plain { dtype, data };
+        PackedMatrix::pack(&mut pool, &storage, rows, cols, Target::AsStored).unwrap_err()
     };
     assert_eq!(
         pack(DType::Q3_K, 1, 256, 110),

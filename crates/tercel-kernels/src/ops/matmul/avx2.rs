@@ -5,14 +5,17 @@
 //! `i16` before one widening add; of 5-bit codes four groups, of 6-bit codes two. Zero points
 //! come back through the sums of the activations.
 
+mod affine;
+
 use std::arch::x86_64::*;
 
 use tercel_formats::DType;
 
 use super::super::quantize::Row;
 use super::Input;
-use crate::quant::{Format, PART, Q4_0, Q4_1, Q4_K, Q5_0, Q6_K, Q8_0};
-use crate::{PackedMatrix, TILE_ROWS};
+use crate::layout::with_affine;
+use crate::quant::{Format, NIBBLE_PLANE, PART, Q4_0, Q4_1, Q4_K, Q5_0, Q6_K, Q8_0};
+use crate::{Layout, PackedMatrix, TILE_ROWS};
 
 /// The products of the rows of one tile with `TOKENS` tokens from `token` on.
 ///
@@ -26,16 +29,12 @@ pub(super) unsafe fn tile<const TOKENS: usize>(
     token: usize,
 ) -> [[f32; TILE_ROWS]; TOKENS] {
     let packed = weights.tile(tile);
-    let sums = match weights.dtype() {
-        DType::Q4_0 => quantized::<Q4_0, TOKENS>(packed, input, token),
-        DType::Q4_1 => quantized::<Q4_1, TOKENS>(packed, input, token),
-        DType::Q5_0 => quantized::<Q5_0, TOKENS>(packed, input, token),
-        DType::Q8_0 => quantized::<Q8_0, TOKENS>(packed, input, token),
-        DType::Q4_K => quantized::<Q4_K, TOKENS>(packed, input, token),
-        DType::Q6_K => quantized::<Q6_K, TOKENS>(packed, input, token),
-        DType::F16 => float::<Half, TOKENS>(packed, weights.cols(), input, token),
-        DType::BF16 => float::<Brain, TOKENS>(packed, weights.cols(), input, token),
-        _ => float::<Single, TOKENS>(packed, weights.cols(), input, token),
+    let cols = weights.cols();
+    let sums = match weights.layout() {
+        Layout::Affine { bits, group } => {
+            with_affine!((bits, group), F => quantized::<F, TOKENS>(packed, input, token))
+        }
+        Layout::Plain(dtype) => plain::<TOKENS>(dtype, packed, cols, input, token),
     };
     sums.map(|sum| {
         let mut rows = [0.0; TILE_ROWS];
@@ -43,6 +42,27 @@ pub(super) unsafe fn tile<const TOKENS: usize>(
         unsafe { _mm256_storeu_ps(rows.as_mut_ptr(), sum) };
         rows
     })
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn plain<const TOKENS: usize>(
+    dtype: DType,
+    packed: &[u8],
+    cols: usize,
+    input: Input<'_>,
+    token: usize,
+) -> [__m256; TOKENS] {
+    match dtype {
+        DType::Q4_0 => quantized::<Q4_0, TOKENS>(packed, input, token),
+        DType::Q4_1 => quantized::<Q4_1, TOKENS>(packed, input, token),
+        DType::Q5_0 => quantized::<Q5_0, TOKENS>(packed, input, token),
+        DType::Q8_0 => quantized::<Q8_0, TOKENS>(packed, input, token),
+        DType::Q4_K => quantized::<Q4_K, TOKENS>(packed, input, token),
+        DType::Q6_K => quantized::<Q6_K, TOKENS>(packed, input, token),
+        DType::F16 => float::<Half, TOKENS>(packed, cols, input, token),
+        DType::BF16 => float::<Brain, TOKENS>(packed, cols, input, token),
+        _ => float::<Single, TOKENS>(packed, cols, input, token),
+    }
 }
 
 /// A packed block as this file multiplies it.
@@ -207,6 +227,114 @@ unsafe fn nibble_sums<const T: usize>(plane: &[u8], x: &[Tokens; T], part: usize
     sums.map(|sum| widen(sum))
 }
 
+/// Integer sums of 32 codes of five bits, a plane of nibbles and one of fifth bits, of eight rows
+/// times each token.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn five_bit_sums<const T: usize>(
+    planes: &[u8],
+    x: &[Tokens; T],
+    part: usize,
+) -> [__m256i; T] {
+    let mask = _mm256_set1_epi8(15);
+    let fifth = _mm256_set1_epi8(16);
+    let mut dots = [_mm256_setzero_si256(); T];
+    // SAFETY: the planes have five times 32 bytes; the part is inside the rows.
+    unsafe {
+        let mut high = load(planes, NIBBLE_PLANE);
+        for half in 0..2 {
+            let mut short = [_mm256_setzero_si256(); T];
+            for pair in 2 * half..2 * half + 2 {
+                let both = load(planes, pair * 32);
+                let codes = [
+                    _mm256_and_si256(both, mask),
+                    _mm256_and_si256(_mm256_srli_epi16::<4>(both), mask),
+                ];
+                for (i, low) in codes.into_iter().enumerate() {
+                    // Bit 0 of each byte is the fifth bit of this group's code.
+                    let bit = _mm256_and_si256(_mm256_slli_epi16::<4>(high), fifth);
+                    high = _mm256_srli_epi16::<1>(high);
+                    let code = _mm256_or_si256(low, bit);
+                    for (x, sum) in x.iter().zip(&mut short) {
+                        let product = _mm256_maddubs_epi16(code, x.group(part, 2 * pair + i));
+                        *sum = _mm256_add_epi16(*sum, product);
+                    }
+                }
+            }
+            for (dot, short) in dots.iter_mut().zip(short) {
+                *dot = _mm256_add_epi32(*dot, widen(short));
+            }
+        }
+    }
+    dots
+}
+
+/// Integer sums of one half of 32 codes of six bits, a plane of nibbles and one of bit pairs, of
+/// eight rows times each token.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn six_bit_sums<const T: usize>(
+    planes: &[u8],
+    x: &[Tokens; T],
+    part: usize,
+    half: usize,
+) -> [__m256i; T] {
+    let mask = _mm256_set1_epi8(15);
+    let top = _mm256_set1_epi8(48);
+    let mut dots = [_mm256_setzero_si256(); T];
+    // SAFETY: the planes have six times 32 bytes; the part is inside the rows.
+    unsafe {
+        let mut high = load(planes, NIBBLE_PLANE + half * 32);
+        for pair in 2 * half..2 * half + 2 {
+            let both = load(planes, pair * 32);
+            let low = [
+                _mm256_and_si256(both, mask),
+                _mm256_and_si256(_mm256_srli_epi16::<4>(both), mask),
+            ];
+            let mut short = [_mm256_setzero_si256(); T];
+            for (i, low) in low.into_iter().enumerate() {
+                let bits = _mm256_and_si256(_mm256_slli_epi16::<4>(high), top);
+                high = _mm256_srli_epi16::<2>(high);
+                let code = _mm256_or_si256(low, bits);
+                for (x, sum) in x.iter().zip(&mut short) {
+                    let product = _mm256_maddubs_epi16(code, x.group(part, 2 * pair + i));
+                    *sum = _mm256_add_epi16(*sum, product);
+                }
+            }
+            for (dot, short) in dots.iter_mut().zip(short) {
+                *dot = _mm256_add_epi32(*dot, widen(short));
+            }
+        }
+    }
+    dots
+}
+
+/// Integer sums of 32 signed bytes of eight rows times each token.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn signed_byte_sums<const T: usize>(
+    codes: &[u8],
+    x: &[Tokens; T],
+    part: usize,
+) -> [__m256i; T] {
+    let mut dots = [_mm256_setzero_si256(); T];
+    for group in 0..8 {
+        // SAFETY: there are eight times 32 bytes; the part is inside the rows.
+        unsafe {
+            // Both factors are signed: the sign of the weight moves to the activation, whose
+            // codes are in -127..=127. A pair is at most 2 * 128 * 127, which fits.
+            let code = load(codes, group * 32);
+            let magnitude = _mm256_abs_epi8(code);
+            for (x, dot) in x.iter().zip(&mut dots) {
+                let signed = _mm256_sign_epi8(x.group(part, group), code);
+                let pairs = _mm256_maddubs_epi16(magnitude, signed);
+                *dot = _mm256_add_epi32(*dot, widen(pairs));
+            }
+        }
+    }
+    dots
+}
+
 impl Block for Q4_0 {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
@@ -292,36 +420,10 @@ impl Block for Q5_0 {
         part: usize,
         sums: &mut [__m256; T],
     ) {
-        let mask = _mm256_set1_epi8(15);
-        let fifth = _mm256_set1_epi8(16);
         // SAFETY: by the contract of this function.
         unsafe {
             let scale = halves(block, Self::SCALES);
-            let mut high = load(block, Self::HIGH);
-            let mut dots = [_mm256_setzero_si256(); T];
-            for half in 0..2 {
-                let mut short = [_mm256_setzero_si256(); T];
-                for pair in 2 * half..2 * half + 2 {
-                    let both = load(block, pair * 32);
-                    let codes = [
-                        _mm256_and_si256(both, mask),
-                        _mm256_and_si256(_mm256_srli_epi16::<4>(both), mask),
-                    ];
-                    for (i, low) in codes.into_iter().enumerate() {
-                        // Bit 0 of each byte is the fifth bit of this group's code.
-                        let bit = _mm256_and_si256(_mm256_slli_epi16::<4>(high), fifth);
-                        high = _mm256_srli_epi16::<1>(high);
-                        let code = _mm256_or_si256(low, bit);
-                        for (x, sum) in x.iter().zip(&mut short) {
-                            let product = _mm256_maddubs_epi16(code, x.group(part, 2 * pair + i));
-                            *sum = _mm256_add_epi16(*sum, product);
-                        }
-                    }
-                }
-                for (dot, short) in dots.iter_mut().zip(short) {
-                    *dot = _mm256_add_epi32(*dot, widen(short));
-                }
-            }
+            let dots = five_bit_sums(block, x, part);
             for ((x, dot), sum) in x.iter().zip(dots).zip(sums) {
                 let offset = x.offset(part, 0, Self::ZERO) + x.offset(part, 1, Self::ZERO);
                 let dot = _mm256_sub_epi32(dot, _mm256_set1_epi32(offset));
@@ -341,8 +443,6 @@ impl Block for Q6_K {
         part: usize,
         sums: &mut [__m256; T],
     ) {
-        let mask = _mm256_set1_epi8(15);
-        let top = _mm256_set1_epi8(48);
         // SAFETY: by the contract of this function.
         unsafe {
             let d = halves(block, 0);
@@ -354,29 +454,7 @@ impl Block for Q6_K {
                 for half in 0..2 {
                     let scales = bytes_signed(bytes, Self::SCALES + half * TILE_ROWS);
                     let scale = _mm256_mul_ps(d, scales);
-                    let mut high = load(bytes, Self::HIGH + half * 32);
-                    let mut dots = [_mm256_setzero_si256(); T];
-                    for pair in 2 * half..2 * half + 2 {
-                        let both = load(bytes, pair * 32);
-                        let low = [
-                            _mm256_and_si256(both, mask),
-                            _mm256_and_si256(_mm256_srli_epi16::<4>(both), mask),
-                        ];
-                        let mut short = [_mm256_setzero_si256(); T];
-                        for (i, low) in low.into_iter().enumerate() {
-                            let bits = _mm256_and_si256(_mm256_slli_epi16::<4>(high), top);
-                            high = _mm256_srli_epi16::<2>(high);
-                            let code = _mm256_or_si256(low, bits);
-                            for (x, sum) in x.iter().zip(&mut short) {
-                                let product =
-                                    _mm256_maddubs_epi16(code, x.group(part, 2 * pair + i));
-                                *sum = _mm256_add_epi16(*sum, product);
-                            }
-                        }
-                        for (dot, short) in dots.iter_mut().zip(short) {
-                            *dot = _mm256_add_epi32(*dot, widen(short));
-                        }
-                    }
+                    let dots = six_bit_sums(bytes, x, part, half);
                     for ((x, dot), sum) in x.iter().zip(dots).zip(sums.iter_mut()) {
                         let offset = x.offset(part, half, Self::ZERO);
                         let dot = _mm256_sub_epi32(dot, _mm256_set1_epi32(offset));
@@ -401,18 +479,7 @@ impl Block for Q8_0 {
         // SAFETY: by the contract of this function.
         unsafe {
             let scale = halves(block, Self::SCALES);
-            let mut dots = [_mm256_setzero_si256(); T];
-            for group in 0..8 {
-                // Both factors are signed: the sign of the weight moves to the activation, whose
-                // codes are in -127..=127. A pair is at most 2 * 128 * 127, which fits.
-                let code = load(block, group * 32);
-                let magnitude = _mm256_abs_epi8(code);
-                for (x, dot) in x.iter().zip(&mut dots) {
-                    let signed = _mm256_sign_epi8(x.group(part, group), code);
-                    let pairs = _mm256_maddubs_epi16(magnitude, signed);
-                    *dot = _mm256_add_epi32(*dot, widen(pairs));
-                }
-            }
+            let dots = signed_byte_sums(block, x, part);
             for ((x, dot), sum) in x.iter().zip(dots).zip(sums) {
                 let scale = _mm256_mul_ps(scale, x.scale(part));
                 *sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), scale, *sum);

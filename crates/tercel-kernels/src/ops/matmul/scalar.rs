@@ -4,7 +4,8 @@ use tercel_formats::DType;
 
 use super::super::quantize::Row;
 use super::Input;
-use crate::packed::{float_at, with_format};
+use crate::layout::with_layout;
+use crate::packed::float_at;
 use crate::quant::{Format, PART, Part, Q4_0, Q4_1, Q4_K, Q5_0, Q6_K, Q8_0, Scale};
 use crate::{PackedMatrix, TILE_ROWS};
 
@@ -18,11 +19,11 @@ pub(super) fn tile<const TOKENS: usize>(
     let packed = weights.tile(tile);
     std::array::from_fn(|i| {
         std::array::from_fn(|row| {
-            with_format!(weights.dtype(),
+            with_layout!(weights.layout(),
                 F => quantized::<F>(packed, row, input.quantized.row(token + i)),
-                float => {
+                float dtype => {
                     let cols = weights.cols();
-                    float(weights.dtype(), packed, row, &input.x[(token + i) * cols..][..cols])
+                    float(dtype, packed, row, &input.x[(token + i) * cols..][..cols])
                 }
             )
         })

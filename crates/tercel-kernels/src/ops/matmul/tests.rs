@@ -2,8 +2,9 @@
 
 use super::super::random;
 use super::*;
+use crate::Target;
 use crate::quant::PART;
-use tercel_formats::DType;
+use tercel_formats::{DType, Storage};
 
 /// Bytes of a random but sane matrix: codes are random, scales small.
 pub(crate) fn random_source(dtype: DType, rows: usize, cols: usize, seed: u64) -> Vec<u8> {
@@ -33,6 +34,12 @@ pub(crate) fn random_source(dtype: DType, rows: usize, cols: usize, seed: u64) -
     bytes
 }
 
+/// Packs a matrix as it is stored.
+fn pack(pool: &mut Pool, dtype: DType, rows: usize, cols: usize, data: &[u8]) -> PackedMatrix {
+    let storage = Storage::Plain { dtype, data };
+    PackedMatrix::pack(pool, &storage, rows, cols, Target::AsStored).unwrap()
+}
+
 fn product(isa: Isa, threads: usize, weights: &PackedMatrix, x: &[f32]) -> Vec<f32> {
     let n = x.len() / weights.cols();
     let mut out = vec![0.0; n * weights.rows()];
@@ -54,11 +61,7 @@ fn cases() -> impl Iterator<Item = (DType, PackedMatrix, usize)> {
             let cols = if step == 1 { 8 * cols + 5 } else { cols };
             let source = random_source(dtype, rows, cols, rows as u64);
             let mut pool = Pool::new(1).unwrap();
-            (
-                dtype,
-                PackedMatrix::pack(&mut pool, dtype, rows, cols, &source).unwrap(),
-                cols,
-            )
+            (dtype, pack(&mut pool, dtype, rows, cols, &source), cols)
         })
     })
 }
@@ -146,7 +149,7 @@ fn extreme_codes_do_not_overflow() {
                     }
                 }
                 let mut pool = Pool::new(1).unwrap();
-                let weights = PackedMatrix::pack(&mut pool, dtype, 8, cols, &source).unwrap();
+                let weights = pack(&mut pool, dtype, 8, cols, &source);
                 for sign in [1.0, -1.0] {
                     let x = vec![sign; cols];
                     let want = product(Isa::SCALAR, 1, &weights, &x);
@@ -161,18 +164,12 @@ fn extreme_codes_do_not_overflow() {
 fn several_products_share_an_input_and_can_accumulate() {
     let cols = 2 * PART;
     let mut pool = Pool::new(2).unwrap();
-    let pack = |pool: &mut Pool, dtype, rows, seed| {
-        PackedMatrix::pack(
-            pool,
-            dtype,
-            rows,
-            cols,
-            &random_source(dtype, rows, cols, seed),
-        )
-        .unwrap()
+    let mut packed = |dtype, rows, seed| {
+        let source = random_source(dtype, rows, cols, seed);
+        pack(&mut pool, dtype, rows, cols, &source)
     };
-    let a = pack(&mut pool, DType::Q4_1, 24, 1);
-    let b = pack(&mut pool, DType::F32, 5, 2);
+    let a = packed(DType::Q4_1, 24, 1);
+    let b = packed(DType::F32, 5, 2);
     let x = random(29, 3 * cols);
     for isa in Isa::available() {
         let (alone_a, alone_b) = (product(isa, 1, &a, &x), product(isa, 1, &b, &x));
