@@ -4,11 +4,11 @@ use std::ops::ControlFlow;
 
 use tercel_kernels::ops::attention::{self, Cache, Element, Place, Shape};
 use tercel_kernels::ops::gated::{Activation, gated};
+use tercel_kernels::ops::gated_delta::gated_delta;
 use tercel_kernels::ops::matmul::{MAX_PRODUCTS, Product, matmul};
+use tercel_kernels::ops::norm_gated::norm_gated;
 use tercel_kernels::ops::quantize::Activations;
 use tercel_kernels::ops::rms_norm::{rms_norm, rms_norm_in_place};
-use tercel_kernels::ops::gated_delta::gated_delta;
-use tercel_kernels::ops::norm_gated::norm_gated;
 use tercel_kernels::ops::short_conv::short_conv;
 use tercel_kernels::ops::{elementwise, rope, route};
 use tercel_kernels::{AlignedVec, AllocError, Isa, PackedMatrix, Pool};
@@ -157,8 +157,13 @@ impl Cpu {
         let mut matrices = Vec::with_capacity(plan.matrices.len());
         for planned in &plan.matrices {
             let storage = &planned.storage;
-            let packed =
-                PackedMatrix::pack(&mut pool, storage, planned.rows, planned.cols, planned.target);
+            let packed = PackedMatrix::pack(
+                &mut pool,
+                storage,
+                planned.rows,
+                planned.cols,
+                planned.target,
+            );
             matrices.push(packed.map_err(|error| pack_error(&planned.name, storage, error))?);
             done += planned.bytes;
             let step = Packed {
@@ -270,7 +275,15 @@ impl Cpu {
         let logits = &mut self.slots[logits.slot][..logits.rows * logits.cols];
         let used = mixture.used;
         let renormalize = mixture.renormalize;
-        route::top_k(&mut self.pool, logits, n_experts, used, renormalize, experts, weights);
+        route::top_k(
+            &mut self.pool,
+            logits,
+            n_experts,
+            used,
+            renormalize,
+            experts,
+            weights,
+        );
         route::group(experts, &mut offsets[..=n_experts], choices);
         let mut gathered = std::mem::take(&mut self.slots[rows.slot]);
         let out = &mut gathered[..rows.rows * rows.cols];
@@ -464,7 +477,14 @@ impl Backend for Cpu {
             let [out, qkv, a, b] = &mut buffers;
             let qkv = &mut qkv[rows.start * shape.qkv_len()..rows.end * shape.qkv_len()];
             let (taken, state) = self.kv.states.of(layer.0, of_sequence[0].0.0);
-            short_conv(&mut self.pool, self.isa, shape.qkv_len(), qkv, vector(conv), taken);
+            short_conv(
+                &mut self.pool,
+                self.isa,
+                shape.qkv_len(),
+                qkv,
+                vector(conv),
+                taken,
+            );
             let heads = shape.n_value_heads;
             gated_delta(
                 &mut self.pool,
@@ -497,7 +517,7 @@ impl Backend for Cpu {
     fn mul_sigmoid(&mut self, x: Act, gate: Act) {
         self.write(x, |this, x| {
             let gate = &this.slots[gate.slot][..gate.rows * gate.cols];
-            elementwise::mul_sigmoid(&mut this.pool, x, gate);
+            elementwise::mul_sigmoid(&mut this.pool, this.isa, x, gate);
         });
     }
 
@@ -515,13 +535,23 @@ impl Backend for Cpu {
             let part = |act: Act| first * act.cols..end * act.cols;
             let mut buffers = [gate, up].map(|act| std::mem::take(&mut self.slots[act.slot]));
             let weights = [mixture.gate[expert], mixture.up[expert]];
-            let products = buffers.iter_mut().zip(weights).map(|(buffer, weights)| Product {
-                weights: &self.weights.matrices[weights.0],
-                out: &mut buffer[part(gate)],
-                accumulate: false,
-            });
+            let products = buffers
+                .iter_mut()
+                .zip(weights)
+                .map(|(buffer, weights)| Product {
+                    weights: &self.weights.matrices[weights.0],
+                    out: &mut buffer[part(gate)],
+                    accumulate: false,
+                });
             let input = &self.slots[rows.slot][part(rows)];
-            matmul(&mut self.pool, self.isa, input, rows.cols, &mut self.quantized, products);
+            matmul(
+                &mut self.pool,
+                self.isa,
+                input,
+                rows.cols,
+                &mut self.quantized,
+                products,
+            );
             let [gates, ups] = &mut buffers;
             let (gates, ups) = (&mut gates[part(gate)], &ups[part(up)]);
             gated(&mut self.pool, self.isa, Activation::Silu, gates, ups);
@@ -531,15 +561,24 @@ impl Backend for Cpu {
                 out: &mut self.slots[rows.slot][part(rows)],
                 accumulate: false,
             };
-            matmul(&mut self.pool, self.isa, gates, width, &mut self.quantized, [product]);
+            matmul(
+                &mut self.pool,
+                self.isa,
+                gates,
+                width,
+                &mut self.quantized,
+                [product],
+            );
             for (act, buffer) in [gate, up].into_iter().zip(buffers) {
                 self.slots[act.slot] = buffer;
             }
         }
         self.write(sum, |this, sum| {
             let made = &this.slots[rows.slot][..rows.rows * rows.cols];
-            let (choices, weights) =
-                (&this.routes.choices[..rows.rows], &this.routes.weights[..rows.rows]);
+            let (choices, weights) = (
+                &this.routes.choices[..rows.rows],
+                &this.routes.weights[..rows.rows],
+            );
             let used = mixture.used;
             route::scatter_add_rows(&mut this.pool, made, rows.cols, used, choices, weights, sum);
         });

@@ -44,9 +44,7 @@ pub enum NnError {
         found: Vec<usize>,
     },
     /// A tensor is stored in a type that this build cannot compute with.
-    #[error(
-        "tensor `{name}` is stored as {kind}, which is not supported (supported: {supported})"
-    )]
+    #[error("tensor `{name}` is stored as {kind}, which is not supported (supported: {supported})")]
     UnsupportedType {
         /// The tensor's name.
         name: String,

@@ -106,11 +106,16 @@ impl Backend for Planner<'_, '_> {
         let mark = self.mark();
         let mixture = &self.plan.mixtures[experts.0];
         let width = self.plan.matrices[mixture.gate[0].0].rows;
-        let [rows, gate, _up] =
-            mixture.buffers(width, x, |rows, cols| self.push(rows, cols));
+        let [rows, gate, _up] = mixture.buffers(width, x, |rows, cols| self.push(rows, cols));
         // An expert sees a token once.
-        self.input(Act { rows: x.rows, ..rows });
-        self.input(Act { rows: x.rows, ..gate });
+        self.input(Act {
+            rows: x.rows,
+            ..rows
+        });
+        self.input(Act {
+            rows: x.rows,
+            ..gate
+        });
         self.release(mark);
     }
 

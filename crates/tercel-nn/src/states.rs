@@ -22,7 +22,9 @@ struct LayerStates {
 impl States {
     /// Bytes that [`new`](Self::new) takes.
     pub(crate) fn bytes(layers: &[Recurrent], options: &Options) -> usize {
-        let numbers = layers.iter().map(|layer| layer.conv_len() + layer.shape.state_len());
+        let numbers = layers
+            .iter()
+            .map(|layer| layer.conv_len() + layer.shape.state_len());
         numbers.sum::<usize>() * size_of::<f32>() * options.max_sequences
     }
 

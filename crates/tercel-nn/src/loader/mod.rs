@@ -8,7 +8,7 @@ mod plan;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
 use tercel_formats::checkpoint::{Checkpoint, Field, Packaging, Tensor};
 use tercel_formats::{DType, Storage};
@@ -84,7 +84,10 @@ impl<'c, 'a> Loader<'c, 'a> {
             (None, Some((_, n))) if self.packaging() != Packaging::Gguf => *n as i128,
             (None, _) => return Err(self.refuse(key, "missing")),
         };
-        match usize::try_from(value).ok().filter(|value| range.contains(value)) {
+        match usize::try_from(value)
+            .ok()
+            .filter(|value| range.contains(value))
+        {
             Some(value) => Ok(value),
             None => {
                 let problem = format!("{value} is outside {} to {}", range.start(), range.end());
@@ -281,25 +284,22 @@ impl<'c, 'a> Loader<'c, 'a> {
         Ok(out)
     }
 
-    /// Plans the `n` matrices of a stack, `(n, rows, cols)`; or, where each expert has a tensor of
-    /// its own, those that `each` names.
+    /// Plans one matrix out of each of the `n` of a stack, `(n, height, cols)`: its rows in `rows`.
     ///
     /// # Errors
     /// As [`matrix`](Self::matrix).
     pub fn stack(
         &mut self,
         name: &str,
-        each: impl Fn(usize) -> String,
-        n: usize,
-        rows: usize,
-        cols: usize,
+        (n, height, cols): (usize, usize, usize),
+        rows: Range<usize>,
     ) -> Result<Vec<Matrix>, NnError> {
-        if !self.has_tensor(name) {
-            return (0..n).map(|i| self.matrix(&each(i), rows, cols)).collect();
-        }
-        let tensor = self.matrix_tensor(name, &[n, rows, cols])?;
-        let expert = |i: usize| cut(tensor, i * rows..(i + 1) * rows, n * rows);
-        let planned = (0..n).map(|i| self.push(&tensor.name, expert(i)?, rows, cols, self.target));
+        let tensor = self.matrix_tensor(name, &[n, height, cols])?;
+        let planned = (0..n).map(|i| {
+            let part = i * height + rows.start..i * height + rows.end;
+            let storage = cut(tensor, part, n * height)?;
+            self.push(&tensor.name, storage, rows.len(), cols, self.target)
+        });
         planned.collect()
     }
 
@@ -339,7 +339,9 @@ impl<'c, 'a> Loader<'c, 'a> {
     /// # Errors
     /// As [`vector`](Self::vector), but for a missing tensor.
     pub fn vector_if(&mut self, name: &str, len: usize) -> Result<Option<Vector>, NnError> {
-        self.has_tensor(name).then(|| self.vector(name, len)).transpose()
+        self.has_tensor(name)
+            .then(|| self.vector(name, len))
+            .transpose()
     }
 
     /// A vector that the constructor made.
@@ -449,7 +451,9 @@ impl<'c, 'a> Loader<'c, 'a> {
     /// The part of the checkpoint, other than the text model, that a tensor belongs to.
     fn other_part(&self, name: &str) -> Option<&'static str> {
         if self.spelling.is_some() {
-            let known = OTHER_PARTS.iter().find(|(prefix, _)| name.starts_with(prefix));
+            let known = OTHER_PARTS
+                .iter()
+                .find(|(prefix, _)| name.starts_with(prefix));
             return known.map(|(_, part)| *part);
         }
         let (layer, _) = name.strip_prefix("blk.")?.split_once('.')?;
@@ -462,9 +466,8 @@ impl<'c, 'a> Loader<'c, 'a> {
         if self.spelling.is_none() {
             return at(format!("{}.{key}", self.family.name));
         }
-        names::fields(key).find_map(|name| {
-            at(format!("{}{name}", self.within)).or_else(|| at(name.to_owned()))
-        })
+        names::fields(key)
+            .find_map(|name| at(format!("{}{name}", self.within)).or_else(|| at(name.to_owned())))
     }
 
     fn not(&self, key: &str, found: &Field<'_>, what: &str) -> NnError {
@@ -478,7 +481,10 @@ impl<'c, 'a> Loader<'c, 'a> {
 
     fn tensor(&self, name: &str) -> Result<&'c Tensor<'a>, NnError> {
         let name = self.spelled(name);
-        let tensor = self.checkpoint.tensor(&name).ok_or(NnError::MissingTensor { name })?;
+        let tensor = self
+            .checkpoint
+            .tensor(&name)
+            .ok_or(NnError::MissingTensor { name })?;
         self.used.borrow_mut().insert(&tensor.name);
         Ok(tensor)
     }
@@ -523,15 +529,14 @@ fn finer(dtype: DType, cols: usize) -> DType {
     }
 }
 
-fn cut<'a>(
-    tensor: &Tensor<'a>,
-    rows: std::ops::Range<usize>,
-    total: usize,
-) -> Result<Storage<'a>, NnError> {
-    tensor.storage.rows(rows, total).ok_or_else(|| NnError::Config {
-        field: tensor.name.clone(),
-        problem: format!("cannot be cut into {total} rows"),
-    })
+fn cut<'a>(tensor: &Tensor<'a>, rows: Range<usize>, total: usize) -> Result<Storage<'a>, NnError> {
+    tensor
+        .storage
+        .rows(rows, total)
+        .ok_or_else(|| NnError::Config {
+            field: tensor.name.clone(),
+            problem: format!("cannot be cut into {total} rows"),
+        })
 }
 
 pub(crate) fn pack_error(name: &str, storage: &Storage<'_>, error: PackError) -> NnError {

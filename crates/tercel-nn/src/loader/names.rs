@@ -116,14 +116,19 @@ impl Spelling {
         own: &'static [(&'static str, &'static str)],
         has: impl Fn(&str) -> bool,
     ) -> Self {
-        let found = PREFIXES.iter().find(|(prefix, _)| has(&format!("{prefix}embed_tokens.weight")));
+        let found = PREFIXES
+            .iter()
+            .find(|(prefix, _)| has(&format!("{prefix}embed_tokens.weight")));
         let &(prefix, head) = found.unwrap_or(&("model.", ""));
         Self { prefix, head, own }
     }
 
     /// The name of a tensor that GGUF calls `name`.
     pub(super) fn tensor(&self, name: &str) -> String {
-        let (layer, rest) = match name.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) {
+        let (layer, rest) = match name
+            .strip_prefix("blk.")
+            .and_then(|rest| rest.split_once('.'))
+        {
             Some((layer, rest)) => (format!("layers.{layer}."), rest),
             None => (String::new(), name),
         };
@@ -135,13 +140,18 @@ impl Spelling {
         if part == HEAD {
             return format!("{head}lm_head.{end}");
         }
-        let part = find(own, part).or_else(|| find(TENSORS, part)).unwrap_or(part);
+        let part = find(own, part)
+            .or_else(|| find(TENSORS, part))
+            .unwrap_or(part);
         format!("{prefix}{layer}{part}.{end}")
     }
 }
 
 fn find<'t>(table: &'t [(&str, &str)], name: &str) -> Option<&'t str> {
-    table.iter().find(|(known, _)| *known == name).map(|(_, other)| *other)
+    table
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, other)| *other)
 }
 
 #[cfg(test)]
@@ -150,7 +160,10 @@ mod tests {
 
     #[test]
     fn tensors_are_spelled_as_transformers_and_mlx_do() {
-        let own = &[("ffn_norm", "pre_feedforward_layernorm"), ("ssm_a", "linear_attn.A_log")];
+        let own = &[
+            ("ffn_norm", "pre_feedforward_layernorm"),
+            ("ssm_a", "linear_attn.A_log"),
+        ];
         let spelled = |there: &'static str, name| Spelling::find(own, |n| n == there).tensor(name);
         let (plain, wrapped, mlx) = (
             "model.embed_tokens.weight",
@@ -164,9 +177,21 @@ mod tests {
             (plain, "output.weight", "lm_head.weight"),
             (wrapped, "output.weight", "lm_head.weight"),
             (mlx, "output.weight", "language_model.lm_head.weight"),
-            (plain, "blk.12.attn_q.bias", "model.layers.12.self_attn.q_proj.bias"),
-            (plain, "blk.0.ffn_norm.weight", "model.layers.0.pre_feedforward_layernorm.weight"),
-            (wrapped, "blk.3.ssm_a", "model.language_model.layers.3.linear_attn.A_log"),
+            (
+                plain,
+                "blk.12.attn_q.bias",
+                "model.layers.12.self_attn.q_proj.bias",
+            ),
+            (
+                plain,
+                "blk.0.ffn_norm.weight",
+                "model.layers.0.pre_feedforward_layernorm.weight",
+            ),
+            (
+                wrapped,
+                "blk.3.ssm_a",
+                "model.language_model.layers.3.linear_attn.A_log",
+            ),
             (plain, "blk.0.unheard.of", "model.layers.0.unheard.of"),
         ] {
             assert_eq!(spelled(there, name), want);

@@ -96,11 +96,7 @@ impl Layer {
 }
 
 /// The feed-forward part of a model without experts.
-pub(super) fn dense(
-    w: &mut Loader<'_, '_>,
-    info: &ModelInfo,
-    i: usize,
-) -> Result<Mlp, NnError> {
+pub(super) fn dense(w: &mut Loader<'_, '_>, info: &ModelInfo, i: usize) -> Result<Mlp, NnError> {
     let down = format!("blk.{i}.ffn_down");
     Ok(Mlp::Dense {
         gated: FeedForward::new(w, info, i, Activation::Silu)?,

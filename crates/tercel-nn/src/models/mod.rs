@@ -105,10 +105,13 @@ fn family(checkpoint: &Checkpoint<'_>) -> Result<&'static Family, NnError> {
         Packaging::Gguf => family.name == name,
         _ => family.model_types.contains(&name),
     };
-    FAMILIES.iter().find(known).ok_or_else(|| NnError::UnknownArchitecture {
-        name: name.to_owned(),
-        supported: architectures().collect::<Vec<_>>().join(", "),
-    })
+    FAMILIES
+        .iter()
+        .find(known)
+        .ok_or_else(|| NnError::UnknownArchitecture {
+            name: name.to_owned(),
+            supported: architectures().collect::<Vec<_>>().join(", "),
+        })
 }
 
 impl Loader<'_, '_> {
@@ -121,9 +124,10 @@ impl Loader<'_, '_> {
     /// Refuses a configuration whose `field` is neither missing nor `value`.
     fn only(&self, field: &str, value: &str) -> Result<(), NnError> {
         match self.text(field)? {
-            Some(other) if other != value => {
-                Err(self.refuse(field, format!("`{other}` is not supported (supported: {value})")))
-            }
+            Some(other) if other != value => Err(self.refuse(
+                field,
+                format!("`{other}` is not supported (supported: {value})"),
+            )),
             _ => Ok(()),
         }
     }

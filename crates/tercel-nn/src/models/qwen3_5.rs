@@ -83,7 +83,8 @@ impl Qwen35 {
         let embedding = w.table("token_embd.weight", vocab, hidden)?;
         let attending = attending_layers(w, &info)?;
         let layers = attending.into_iter().enumerate();
-        let layers = layers.map(|(i, attends)| Layer::new(w, &info, i, attends.then_some(rope), eps));
+        let layers =
+            layers.map(|(i, attends)| Layer::new(w, &info, i, attends.then_some(rope), eps));
         let layers = layers.collect::<Result<_, _>>()?;
         Ok(Self {
             eps,
@@ -189,7 +190,10 @@ impl Mixer {
             ],
             norm: w.vector(&name("ssm_norm.weight"), shape.value_dim)?,
         };
-        Ok((mixer, Linear::new(w, &name("ssm_out"), hidden, shape.out_len())?))
+        Ok((
+            mixer,
+            Linear::new(w, &name("ssm_out"), hidden, shape.out_len())?,
+        ))
     }
 
     fn apply(&self, run: &mut dyn Backend, x: Act, eps: f32) -> Act {
@@ -240,9 +244,14 @@ fn attending_layers(w: &Loader<'_, '_>, info: &ModelInfo) -> Result<Vec<bool>, N
         _ => None,
     };
     let found: Option<Vec<bool>> = found.iter().take(info.n_layers).map(attends).collect();
-    found.filter(|found| found.len() == info.n_layers).ok_or_else(|| {
-        w.refuse(key, format!("not one known kind for each of {} layers", info.n_layers))
-    })
+    found
+        .filter(|found| found.len() == info.n_layers)
+        .ok_or_else(|| {
+            w.refuse(
+                key,
+                format!("not one known kind for each of {} layers", info.n_layers),
+            )
+        })
 }
 
 fn delta_shape(w: &Loader<'_, '_>) -> Result<gated_delta::Shape, NnError> {
@@ -258,7 +267,10 @@ fn delta_shape(w: &Loader<'_, '_>) -> Result<gated_delta::Shape, NnError> {
         let inner = w.count("ssm.inner_size", n_value_heads..=1 << 20)?;
         (inner / n_value_heads, Sharing::Tiled)
     } else {
-        (w.count("linear_value_head_dim", 1..=1024)?, Sharing::Grouped)
+        (
+            w.count("linear_value_head_dim", 1..=1024)?,
+            Sharing::Grouped,
+        )
     };
     Ok(gated_delta::Shape {
         n_key_heads,

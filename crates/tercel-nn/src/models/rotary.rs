@@ -30,8 +30,14 @@ fn dims(w: &Loader<'_, '_>, info: &ModelInfo) -> Result<usize, NnError> {
     let (field, dims) = if w.packaging() == Packaging::Gguf {
         (GGUF, w.count_or(GGUF, 2..=head_dim, head_dim)?)
     } else {
-        let paths = ["rope_parameters.partial_rotary_factor", "partial_rotary_factor"];
-        let field = paths.into_iter().find(|path| w.has_field(path)).unwrap_or(paths[1]);
+        let paths = [
+            "rope_parameters.partial_rotary_factor",
+            "partial_rotary_factor",
+        ];
+        let field = paths
+            .into_iter()
+            .find(|path| w.has_field(path))
+            .unwrap_or(paths[1]);
         let share = w.positive_or(field, 1.0)?;
         if share > 1.0 {
             return Err(w.refuse(field, format!("{share} is more than 1")));
@@ -68,12 +74,17 @@ fn scaled(w: &Loader<'_, '_>, rope: Rope, base: f64) -> Result<Rope, NnError> {
                 original: w.positive_or(&at("original_max_position_embeddings"), 8192.0)?,
             };
             let dims = 2 * pairs;
-            rope.divided_by((0..pairs).map(|i| llama3.divisor(base.powf(-2.0 * i as f64 / dims as f64))))
+            rope.divided_by(
+                (0..pairs).map(|i| llama3.divisor(base.powf(-2.0 * i as f64 / dims as f64))),
+            )
         }
         other => {
-            let field = at(if w.has_field(&at("rope_type")) { "rope_type" } else { "type" });
-            let problem =
-                format!("`{other}` is not supported (supported: none, linear, llama3)");
+            let field = at(if w.has_field(&at("rope_type")) {
+                "rope_type"
+            } else {
+                "type"
+            });
+            let problem = format!("`{other}` is not supported (supported: none, linear, llama3)");
             return Err(w.refuse(&field, problem));
         }
     };
@@ -91,7 +102,11 @@ fn kind<'c>(w: &Loader<'c, '_>) -> Result<(&'c str, &'static str), NnError> {
     if w.packaging() == Packaging::Gguf {
         return Ok((w.text("rope.scaling.type")?.unwrap_or("linear"), ""));
     }
-    for table in ["rope_parameters.full_attention", "rope_parameters", "rope_scaling"] {
+    for table in [
+        "rope_parameters.full_attention",
+        "rope_parameters",
+        "rope_scaling",
+    ] {
         for name in ["rope_type", "type"] {
             if let Some(kind) = w.text(&format!("{table}.{name}"))? {
                 // Positions of text are the same along all axes of an image.

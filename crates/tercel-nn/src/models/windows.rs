@@ -17,7 +17,10 @@ pub(super) fn read(
     default: impl Fn(usize) -> bool,
 ) -> Result<Vec<Option<usize>>, NnError> {
     let windowed = windowed(w, info, default)?;
-    Ok(windowed.into_iter().map(|windowed| info.sliding_window.filter(|_| windowed)).collect())
+    Ok(windowed
+        .into_iter()
+        .map(|windowed| info.sliding_window.filter(|_| windowed))
+        .collect())
 }
 
 fn windowed(
@@ -33,7 +36,13 @@ fn windowed(
             _ => None,
         };
         let types = types.iter().map(one).collect();
-        return for_each_layer(w, info, TYPES, types, "`full_attention` or `sliding_attention`");
+        return for_each_layer(
+            w,
+            info,
+            TYPES,
+            types,
+            "`full_attention` or `sliding_attention`",
+        );
     }
     if let Some(Field::List(flags)) = w.field(PATTERN) {
         let one = |flag: &Field<'_>| match flag {
@@ -44,7 +53,9 @@ fn windowed(
     }
     if w.has_field(PATTERN) {
         let period = w.count(PATTERN, 1..=1024)?;
-        return Ok(layers.map(|layer| !(layer + 1).is_multiple_of(period)).collect());
+        return Ok(layers
+            .map(|layer| !(layer + 1).is_multiple_of(period))
+            .collect());
     }
     if w.has_field("max_window_layers") {
         let first = w.count("max_window_layers", 0..=1024)?;
@@ -60,7 +71,12 @@ fn for_each_layer(
     layers: Option<Vec<bool>>,
     what: &str,
 ) -> Result<Vec<bool>, NnError> {
-    layers.filter(|layers| layers.len() == info.n_layers).ok_or_else(|| {
-        w.refuse(key, format!("not one {what} for each of {} layers", info.n_layers))
-    })
+    layers
+        .filter(|layers| layers.len() == info.n_layers)
+        .ok_or_else(|| {
+            w.refuse(
+                key,
+                format!("not one {what} for each of {} layers", info.n_layers),
+            )
+        })
 }
