@@ -5,34 +5,56 @@ use std::arch::x86_64::*;
 
 use super::{Head, scalar};
 
+/// Rows of a state whose columns are copied side by side: with a long stride between them they
+/// would fall into the same few lines of the first cache.
+const MAX_COPIED_ROWS: usize = 128;
+/// From so many tokens on the copy pays.
+const MIN_COPIED_TOKENS: usize = 4;
+/// Columns computed together.
+const WIDTH: usize = 32;
+
 /// # Safety
 /// Needs the named processor features.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn run(head: &Head<'_>, state: &mut [f32]) {
     let dim = head.shape.value_dim;
     let mut at = 0;
-    while at + 32 <= dim {
-        columns::<4>(head, at, state);
-        at += 32;
+    let rows = head.shape.key_dim;
+    while at + WIDTH <= dim {
+        if head.n < MIN_COPIED_TOKENS || rows > MAX_COPIED_ROWS {
+            columns::<{ WIDTH / 8 }>(head, at, &mut state[at..], dim);
+        } else {
+            let mut copy = [0.0; MAX_COPIED_ROWS * WIDTH];
+            let copy = &mut copy[..rows * WIDTH];
+            for (copy, row) in copy.chunks_exact_mut(WIDTH).zip(state.chunks_exact(dim)) {
+                copy.copy_from_slice(&row[at..at + WIDTH]);
+            }
+            columns::<{ WIDTH / 8 }>(head, at, copy, WIDTH);
+            for (copy, row) in copy.chunks_exact(WIDTH).zip(state.chunks_exact_mut(dim)) {
+                row[at..at + WIDTH].copy_from_slice(copy);
+            }
+        }
+        at += WIDTH;
     }
     while at + 8 <= dim {
-        columns::<1>(head, at, state);
+        columns::<1>(head, at, &mut state[at..], dim);
         at += 8;
     }
     scalar::columns(head, at..dim, state);
 }
 
-/// Computes `8 * W` columns from `at` on.
+/// Computes `8 * W` columns from `at` on. `state` begins with them; its rows are `stride` apart.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn columns<const W: usize>(head: &Head<'_>, at: usize, state: &mut [f32]) {
-    let (rows, stride) = (head.shape.key_dim, head.shape.value_dim);
-    assert!(at + 8 * W <= stride && state.len() == rows * stride && head.n > 0);
+fn columns<const W: usize>(head: &Head<'_>, at: usize, state: &mut [f32], stride: usize) {
+    let rows = head.shape.key_dim;
+    assert!(8 * W <= stride && state.len() >= (rows - 1) * stride + 8 * W && head.n > 0);
     let zero = [_mm256_setzero_ps(); W];
-    let place = |row: usize, i: usize| row * stride + at + 8 * i;
+    let place = |row: usize, i: usize| row * stride + 8 * i;
     // S^T k of the next token, before its decay.
     let mut seen = zero;
-    for (row, k) in head.token(0).k.iter().enumerate().take(rows) {
+    assert!(head.token(0).k.len() == rows);
+    for (row, k) in head.token(0).k.iter().enumerate() {
         let k = _mm256_set1_ps(*k);
         for (i, seen) in seen.iter_mut().enumerate() {
             // SAFETY: `row` is a row and the columns are inside, by the assertion.
@@ -45,7 +67,7 @@ fn columns<const W: usize>(head: &Head<'_>, at: usize, state: &mut [f32]) {
         // The last token has no next; what is summed with its own key is not used.
         let next = head.token((index + 1).min(head.n - 1)).k;
         assert!(token.q.len() == rows && token.k.len() == rows && next.len() == rows);
-        assert!(token.v.len() == stride);
+        assert!(at + 8 * W <= token.v.len());
         let (g, beta) = (_mm256_set1_ps(token.decay), _mm256_set1_ps(token.beta));
         let delta: [__m256; W] = std::array::from_fn(|i| {
             // SAFETY: the columns are inside by the assertions.

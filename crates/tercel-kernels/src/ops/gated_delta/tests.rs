@@ -155,7 +155,12 @@ fn every_isa_is_near_the_formula() {
 
 #[test]
 fn isa_threads_and_chunks_do_not_change_a_bit() {
-    for (heads, key_dim, value_dim) in [((2, 6), 24, 45), ((2, 4), 128, 128), ((1, 8), 33, 8)] {
+    for (heads, key_dim, value_dim) in [
+        ((2, 6), 24, 45),
+        ((2, 4), 128, 128),
+        ((1, 8), 33, 8),
+        ((1, 2), 130, 40),
+    ] {
         let layer = layer(shape(heads, key_dim, value_dim, Sharing::Grouped), 13);
         let whole = layer.run(Isa::SCALAR, 1, 13);
         for isa in Isa::available() {
