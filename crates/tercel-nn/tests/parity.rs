@@ -91,10 +91,20 @@ fn greedy(runner: &mut Runner, prompt: &[u32], n: usize) -> Vec<u32> {
     ids
 }
 
+/// Every instruction set for one checkpoint of each family, the fastest for their variants.
+fn isas(name: &str) -> Vec<Isa> {
+    if name.contains('-') {
+        vec![Isa::detect().unwrap()]
+    } else {
+        Isa::available()
+    }
+}
+
 #[test]
 fn logits_and_greedy_ids_are_those_of_the_reference() {
+    let mut wrong = Vec::new();
     every_checkpoint(|name, folder, checkpoint| {
-        for isa in Isa::available() {
+        for isa in isas(name) {
             for (kv_type, bound) in [(KvType::F32, MAX_ERROR), (KvType::F16, MAX_ERROR_F16)] {
                 let options = Options {
                     kv_type,
@@ -113,18 +123,21 @@ fn logits_and_greedy_ids_are_those_of_the_reference() {
                 assert!(error < bound, "{name} {} {kv_type:?}: {error}", isa.name());
                 if kv_type == KvType::F32 {
                     let ids = greedy(&mut runner, &folder.input_ids, folder.greedy_ids.len());
-                    assert_eq!(ids, folder.greedy_ids, "{name} {}", isa.name());
+                    if ids != folder.greedy_ids {
+                        wrong.push(format!("{name} {}: {ids:?}", isa.name()));
+                    }
                 }
             }
         }
     });
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
 fn chunks_threads_and_company_do_not_change_a_bit() {
     every_checkpoint(|name, folder, checkpoint| {
         let ids = &folder.input_ids;
-        for isa in Isa::available() {
+        for isa in isas(name) {
             let mut one = runner(checkpoint, &options(isa, 1));
             let want = logits(&mut one, ids, 300);
             for threads in [1, 2, 3] {
@@ -283,7 +296,7 @@ fn what_a_model_cannot_honour_is_refused_by_name() {
     let gguf = Gguf::parse(&file).unwrap();
     let set = |key: &'static str, value: OwnedValue| (key, Some(value));
     for (name, value) in [
-        ("blk.0.attn_q.bias", None),
+        ("blk.0.attn_sinks.weight", None),
         set("llama.expert_count", 8u32.into()),
         set("llama.rope.scaling.type", "yarn".into()),
         set("llama.rope.scaling.factor", f32::NAN.into()),
