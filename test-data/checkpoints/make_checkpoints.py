@@ -15,6 +15,7 @@ has it); mlx-lm in float32. Seeds are tried from 7 up until the smallest gap is 
 greedy ids are different ones, so that equal ids mean something; the first ten cases are pinned to seed 7.
 """
 import argparse
+import copy
 import json
 import pathlib
 import shutil
@@ -276,11 +277,10 @@ def make(name, case, out):
         randomize(model, gen)
         if case.tweak:
             case.tweak(model, gen)
-        stored = model.to(getattr(torch, case.dtype))
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        stored.save_pretrained(folder, **case.save)
-        wide = stored.to(torch.float64)
+        copy.deepcopy(model).to(getattr(torch, case.dtype)).save_pretrained(folder, **case.save)
+        wide = as_stored(model, getattr(torch, case.dtype)).to(torch.float64)
         vocab = config.get_text_config().vocab_size
         ids = torch.randint(3, case.tokens or min(vocab, 120 if "Conditional" in case.cls else vocab),
                             (1, case.prompt), generator=gen)
@@ -311,6 +311,16 @@ def make(name, case, out):
                 logits_rms=float(logits.pow(2).mean().sqrt()), parameters=sum(p.numel() for p in model.parameters()))
     (folder / "reference.json").write_text(json.dumps(info, indent=2) + "\n")
     report(name, folder, info)
+
+
+def as_stored(model, dtype):
+    """The model with its weights rounded to `dtype`. Only the weights: `model.to(dtype)` would round the
+    frequencies of the rotation too, which no loader does."""
+    import torch
+    with torch.no_grad():
+        for p in model.parameters():
+            p.copy_(p.to(dtype))
+    return model
 
 
 def telling(gaps, greedy):
