@@ -15,15 +15,12 @@ pub(crate) fn random_source(dtype: DType, rows: usize, cols: usize, seed: u64) -
     let mut bytes = noise.clone();
     let scale = |i: usize| half::f16::from_f32((f32::from(noise[i]) + 1.0) / 4096.0).to_le_bytes();
     for (i, block) in bytes.chunks_exact_mut(dtype.block_bytes()).enumerate() {
-        let s = scale(i * dtype.block_bytes());
+        for &at in half_floats(dtype) {
+            block[at..at + 2].copy_from_slice(&scale(i * dtype.block_bytes() + at));
+        }
         match dtype {
-            DType::Q4_0 | DType::Q5_0 | DType::Q8_0 => block[..2].copy_from_slice(&s),
-            DType::Q4_1 | DType::Q4_K => {
-                block[..2].copy_from_slice(&s);
-                block[2..4].copy_from_slice(&scale(i * dtype.block_bytes() + 7));
-            }
-            DType::Q6_K => block[208..].copy_from_slice(&s),
-            DType::F16 => block.copy_from_slice(&s),
+            _ if !half_floats(dtype).is_empty() => {}
+            DType::MXFP4 => block[0] = 119 + block[0] % 8,
             DType::BF16 => block.copy_from_slice(
                 &half::bf16::from_f32(0.01 * f32::from(noise[2 * i] as i8)).to_le_bytes(),
             ),
@@ -31,6 +28,22 @@ pub(crate) fn random_source(dtype: DType, rows: usize, cols: usize, seed: u64) -
         }
     }
     bytes
+}
+
+/// Where a block has half floats.
+fn half_floats(dtype: DType) -> &'static [usize] {
+    match dtype {
+        DType::F16 | DType::Q4_0 | DType::Q5_0 | DType::Q8_0 | DType::IQ4_NL | DType::IQ4_XS => {
+            &[0]
+        }
+        DType::Q4_1 | DType::Q5_1 | DType::Q4_K | DType::Q5_K => &[0, 2],
+        DType::Q2_K => &[80, 82],
+        DType::Q3_K => &[108],
+        DType::Q6_K => &[208],
+        DType::TQ1_0 => &[52],
+        DType::TQ2_0 => &[64],
+        _ => &[],
+    }
 }
 
 fn product(isa: Isa, threads: usize, weights: &PackedMatrix, x: &[f32]) -> Vec<f32> {
@@ -138,11 +151,11 @@ fn extreme_codes_do_not_overflow() {
                 let cols = dtype.block_len();
                 let mut source = vec![byte; dtype.bytes_for(cols).unwrap() * 8];
                 for block in source.chunks_exact_mut(dtype.block_bytes()) {
-                    let one = half::f16::ONE.to_le_bytes();
-                    let at = if dtype == DType::Q6_K { 208 } else { 0 };
-                    block[at..at + 2].copy_from_slice(&one);
-                    if matches!(dtype, DType::Q4_1 | DType::Q4_K) {
-                        block[2..4].copy_from_slice(&one);
+                    for &at in half_floats(dtype) {
+                        block[at..at + 2].copy_from_slice(&half::f16::ONE.to_le_bytes());
+                    }
+                    if dtype == DType::MXFP4 {
+                        block[0] = 128;
                     }
                 }
                 let mut pool = Pool::new(1).unwrap();
