@@ -6,7 +6,6 @@
 //! come back through the sums of the activations.
 
 use std::arch::x86_64::*;
-use std::ops::Range;
 
 use tercel_formats::DType;
 
@@ -89,33 +88,75 @@ unsafe fn add_block<F: Format<Codes: Unpack>, const T: usize>(
         let parts = block[F::FIRST_PART..].chunks_exact(F::PART_BYTES);
         for (i, bytes) in parts.enumerate() {
             let part = first + i;
-            for halves in spans(F::SCALES) {
-                let scale = scaled(d, bytes, F::SCALE_BYTES, F::SCALES, halves.start);
-                let dots = dot::<F::Codes, T>(bytes, x, part, halves);
-                for ((x, dot), sum) in x.iter().zip(dots).zip(sums.iter_mut()) {
-                    let scale = _mm256_mul_ps(scale, x.scale(part));
-                    *sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), scale, *sum);
+            match F::SCALES {
+                Grain::Block | Grain::Part => add_products::<F, T, 0, 2>(d, bytes, x, part, sums),
+                Grain::Half => {
+                    add_products::<F, T, 0, 1>(d, bytes, x, part, sums);
+                    add_products::<F, T, 1, 2>(d, bytes, x, part, sums);
                 }
             }
-            let Some(grain) = F::MINS else { continue };
-            let m = head::<F>(block, HEAD_BYTES);
-            for halves in spans(grain) {
-                let min = scaled(m, bytes, F::MIN_BYTES, grain, halves.start);
-                for (x, sum) in x.iter().zip(sums.iter_mut()) {
-                    *sum = _mm256_fmadd_ps(min, x.weighted_sum(part, halves), *sum);
-                }
+            if let Some(grain) = F::MINS {
+                let m = head::<F>(block, HEAD_BYTES);
+                add_mins(m, &bytes[F::MIN_BYTES..], grain, x, part, sums);
             }
         }
     }
 }
 
-/// The halves of a part, together where they share a scale.
-#[expect(clippy::single_range_in_vec_init, reason = "both halves are one range")]
+/// Adds the halves `FROM..TO` of a part, which share a scale, without minimums.
+///
+/// # Safety
+/// As [`add_block`]; `bytes` are the packed part.
 #[inline]
-fn spans(grain: Grain) -> &'static [Range<usize>] {
-    match grain {
-        Grain::Half => &[0..1, 1..2],
-        Grain::Block | Grain::Part => &[0..2],
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn add_products<F, const T: usize, const FROM: usize, const TO: usize>(
+    d: __m256,
+    bytes: &[u8],
+    x: &[Tokens; T],
+    part: usize,
+    sums: &mut [__m256; T],
+) where
+    F: Format<Codes: Unpack>,
+{
+    // SAFETY: by the contract of this function.
+    unsafe {
+        let scale = scaled(d, &bytes[F::SCALE_BYTES..], F::SCALES, FROM);
+        let dots = dot::<F::Codes, T, FROM, TO>(bytes, x, part);
+        for ((x, dot), sum) in x.iter().zip(dots).zip(sums) {
+            let scale = _mm256_mul_ps(scale, x.scale(part));
+            *sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), scale, *sum);
+        }
+    }
+}
+
+/// Adds the minimums of a part.
+///
+/// # Safety
+/// As [`add_block`]; `factors` are those of the minimums of the part.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn add_mins<const T: usize>(
+    m: __m256,
+    factors: &[u8],
+    grain: Grain,
+    x: &[Tokens; T],
+    part: usize,
+    sums: &mut [__m256; T],
+) {
+    // SAFETY: by the contract of this function.
+    unsafe {
+        let min = scaled(m, factors, grain, 0);
+        if grain != Grain::Half {
+            for (x, sum) in x.iter().zip(sums) {
+                *sum = _mm256_fmadd_ps(min, x.weighted_sum(part), *sum);
+            }
+            return;
+        }
+        let high_min = scaled(m, factors, grain, 1);
+        for (x, sum) in x.iter().zip(sums) {
+            *sum = _mm256_fmadd_ps(min, x.weighted_half(part, 0), *sum);
+            *sum = _mm256_fmadd_ps(high_min, x.weighted_half(part, 1), *sum);
+        }
     }
 }
 
@@ -134,54 +175,51 @@ unsafe fn head<F: Format>(block: &[u8], at: usize) -> __m256 {
     }
 }
 
-/// `d` times the factors of the part that begins at `half`, which lie from `at` on.
+/// `d` times the factors of half `half` of a part, or of all of it.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn scaled(d: __m256, part: &[u8], at: usize, grain: Grain, half: usize) -> __m256 {
+unsafe fn scaled(d: __m256, factors: &[u8], grain: Grain, half: usize) -> __m256 {
     if grain == Grain::Block {
         return d;
     }
-    let at = at + half * TILE_ROWS;
-    debug_assert!(at + TILE_ROWS <= part.len());
+    let at = half * TILE_ROWS;
+    debug_assert!(at + TILE_ROWS <= factors.len());
     // SAFETY: as in `head`.
-    let factors = unsafe { _mm_loadl_epi64(part.as_ptr().add(at).cast()) };
+    let factors = unsafe { _mm_loadl_epi64(factors.as_ptr().add(at).cast()) };
     _mm256_mul_ps(d, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(factors)))
 }
 
-/// Integer sums of the elements of one half or both of eight rows times each token.
+/// Integer sums of the elements of the halves `FROM..TO` of eight rows times each token.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn dot<C: Unpack, const T: usize>(
+unsafe fn dot<C: Unpack, const T: usize, const FROM: usize, const TO: usize>(
     planes: &[u8],
     x: &[Tokens; T],
     part: usize,
-    halves: &Range<usize>,
 ) -> [__m256i; T] {
+    let groups = FROM * GROUPS / 2..TO * GROUPS / 2;
     let mut dots = [_mm256_setzero_si256(); T];
     let mut short = [_mm256_setzero_si256(); T];
-    let last = halves.end * HALF - 1;
-    for half in halves.clone() {
+    for group in groups.clone() {
         // SAFETY: by the contract of `add_block` the codes are there, and the part in the rows.
-        let groups = unsafe { C::unpack(planes, half) };
-        for (i, codes) in groups.into_iter().enumerate() {
-            let group = half * HALF + i;
+        unsafe {
+            let codes = C::group(planes, group);
             for (x, short) in x.iter().zip(&mut short) {
-                // SAFETY: as above.
-                let pairs = unsafe { C::pairs(codes, x.group(part, group)) };
+                let pairs = C::pairs(codes, x.group(part, group));
                 *short = _mm256_add_epi16(*short, pairs);
             }
-            if (group + 1).is_multiple_of(fitting::<C>()) || group == last {
-                for (dot, short) in dots.iter_mut().zip(&mut short) {
-                    *dot = _mm256_add_epi32(*dot, widen(*short));
-                    *short = _mm256_setzero_si256();
-                }
+        }
+        if (group + 1).is_multiple_of(fitting::<C>()) || group + 1 == groups.end {
+            for (dot, short) in dots.iter_mut().zip(&mut short) {
+                *dot = _mm256_add_epi32(*dot, widen(*short));
+                *short = _mm256_setzero_si256();
             }
         }
     }
     for (x, dot) in x.iter().zip(&mut dots) {
         // SAFETY: as above.
-        let zero = C::ZERO * unsafe { x.sum(part, halves) };
-        *dot = _mm256_sub_epi32(*dot, _mm256_set1_epi32(zero));
+        let sum: i32 = (FROM..TO).map(|half| unsafe { x.sum(part, half) }).sum();
+        *dot = _mm256_sub_epi32(*dot, _mm256_set1_epi32(C::ZERO * sum));
     }
     dots
 }
@@ -198,19 +236,16 @@ fn widen(sums: __m256i) -> __m256i {
     _mm256_madd_epi16(sums, _mm256_set1_epi16(1))
 }
 
-/// Groups of half a part.
-const HALF: usize = GROUPS / 2;
-
 /// Codes as this file multiplies them.
 trait Unpack: Codes {
     /// Unsigned code of the weight 0.
     const ZERO: i32 = 0;
 
-    /// A byte for each code of the four groups of a half.
+    /// A byte for each code of a group.
     ///
     /// # Safety
     /// Needs AVX2; `planes` must have `BYTES`.
-    unsafe fn unpack(planes: &[u8], half: usize) -> [__m256i; HALF];
+    unsafe fn group(planes: &[u8], group: usize) -> __m256i;
 
     /// Products of one group, adjacent ones added.
     ///
@@ -224,17 +259,14 @@ impl<const LOW: i32, const HIGH: i32, const ZERO: i32> Unpack for Bits<LOW, HIGH
 
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn unpack(planes: &[u8], half: usize) -> [__m256i; HALF] {
+    unsafe fn group(planes: &[u8], group: usize) -> __m256i {
         // SAFETY: by the contract of this function.
         unsafe {
-            let mut codes = fields::<LOW, 0>(planes, half);
-            if HIGH > 0 {
-                let high = fields::<HIGH, LOW>(&planes[Self::HIGH_PLANE..], half);
-                for (code, high) in codes.iter_mut().zip(high) {
-                    *code = _mm256_or_si256(*code, high);
-                }
+            let low = bits::<LOW, 0>(planes, group);
+            if HIGH == 0 {
+                return low;
             }
-            codes
+            _mm256_or_si256(low, bits::<HIGH, LOW>(&planes[Self::HIGH_PLANE..], group))
         }
     }
 
@@ -248,9 +280,9 @@ impl<const LOW: i32, const HIGH: i32, const ZERO: i32> Unpack for Bits<LOW, HIGH
 impl Unpack for Signed {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn unpack(planes: &[u8], half: usize) -> [__m256i; HALF] {
+    unsafe fn group(planes: &[u8], group: usize) -> __m256i {
         // SAFETY: by the contract of this function.
-        std::array::from_fn(|group| unsafe { load(planes, (half * HALF + group) * 32) })
+        unsafe { load(planes, group * 32) }
     }
 
     #[inline]
@@ -263,11 +295,11 @@ impl Unpack for Signed {
 impl<V: Values> Unpack for Lookup<V> {
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn unpack(planes: &[u8], half: usize) -> [__m256i; HALF] {
+    unsafe fn group(planes: &[u8], group: usize) -> __m256i {
         // SAFETY: by the contract of this function; the table has 16 bytes.
         unsafe {
             let values = _mm256_broadcastsi128_si256(_mm_loadu_si128(V::VALUES.as_ptr().cast()));
-            fields::<4, 0>(planes, half).map(|codes| _mm256_shuffle_epi8(values, codes))
+            _mm256_shuffle_epi8(values, bits::<4, 0>(planes, group))
         }
     }
 
@@ -278,27 +310,21 @@ impl<V: Values> Unpack for Lookup<V> {
     }
 }
 
-/// The `WIDTH` bits of each code of four groups out of a plane, moved up by `BY`.
+/// The `WIDTH` bits of each code of a group out of a plane, moved up by `BY`.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn fields<const WIDTH: i32, const BY: i32>(plane: &[u8], half: usize) -> [__m256i; HALF] {
-    let mask = _mm256_set1_epi8(((1 << WIDTH) - 1) << BY);
-    let groups_held = 8 / WIDTH as usize;
-    let mut bits = _mm256_setzero_si256();
-    let mut fields = [bits; HALF];
-    for (i, field) in fields.iter_mut().enumerate() {
-        let group = half * HALF + i;
-        if i.is_multiple_of(groups_held) {
-            // SAFETY: by the contract of `unpack`.
-            bits = unsafe { load(plane, group / groups_held * 32) };
-            if groups_held > HALF && half == 1 {
-                bits = _mm256_srli_epi16::<4>(bits);
-            }
-        }
-        *field = _mm256_and_si256(_mm256_slli_epi16::<BY>(bits), mask);
-        bits = _mm256_srli_epi16::<WIDTH>(bits);
-    }
-    fields
+unsafe fn bits<const WIDTH: i32, const BY: i32>(plane: &[u8], group: usize) -> __m256i {
+    let groups = 8 / WIDTH as usize;
+    // SAFETY: by the contract of `Unpack::group`.
+    let held = unsafe { load(plane, group / groups * 32) };
+    // The loop over groups is unrolled, so these shifts are constants.
+    let up = BY - WIDTH * (group % groups) as i32;
+    let moved = if up < 0 {
+        _mm256_srl_epi16(held, _mm_cvtsi32_si128(-up))
+    } else {
+        _mm256_sll_epi16(held, _mm_cvtsi32_si128(up))
+    };
+    _mm256_and_si256(moved, _mm256_set1_epi8(((1 << WIDTH) - 1) << BY))
 }
 
 /// Products of signed codes. The sign of the weight moves to the activation, whose codes are in
@@ -357,26 +383,27 @@ impl Tokens {
         _mm256_set1_ps(unsafe { *self.scales.add(part) })
     }
 
-    /// The sum of the codes of one half of a part or both.
+    /// The sum of the codes of one half of a part.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn sum(&self, part: usize, halves: &Range<usize>) -> i32 {
+    unsafe fn sum(&self, part: usize, half: usize) -> i32 {
         // SAFETY: as in `group`.
-        let sum = |half| unsafe { *self.sums.add(2 * part + half) };
-        halves.clone().map(sum).sum()
+        unsafe { *self.sums.add(2 * part + half) }
     }
 
-    /// The scale times that sum.
+    /// The scale times the sum of the codes of one half of a part.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn weighted_sum(&self, part: usize, halves: &Range<usize>) -> __m256 {
+    unsafe fn weighted_half(&self, part: usize, half: usize) -> __m256 {
         // SAFETY: as in `group`.
-        _mm256_set1_ps(unsafe {
-            match halves.len() {
-                2 => *self.weighted_sums.add(part),
-                _ => *self.scales.add(part) * self.sum(part, halves) as f32,
-            }
-        })
+        unsafe { _mm256_set1_ps(*self.scales.add(part) * self.sum(part, half) as f32) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn weighted_sum(&self, part: usize) -> __m256 {
+        // SAFETY: as in `group`.
+        _mm256_set1_ps(unsafe { *self.weighted_sums.add(part) })
     }
 }
 
