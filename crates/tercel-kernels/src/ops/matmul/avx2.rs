@@ -198,6 +198,7 @@ unsafe fn dot<C: Unpack, const T: usize, const FROM: usize, const TO: usize>(
     x: &[Tokens; T],
     part: usize,
 ) -> [__m256i; T] {
+    let fitting = const { fitting::<C>() };
     let groups = FROM * GROUPS / 2..TO * GROUPS / 2;
     let mut dots = [_mm256_setzero_si256(); T];
     let mut short = [_mm256_setzero_si256(); T];
@@ -205,12 +206,18 @@ unsafe fn dot<C: Unpack, const T: usize, const FROM: usize, const TO: usize>(
         // SAFETY: by the contract of `add_block` the codes are there, and the part in the rows.
         unsafe {
             let codes = C::group(planes, group);
-            for (x, short) in x.iter().zip(&mut short) {
+            for ((x, short), dot) in x.iter().zip(&mut short).zip(&mut dots) {
                 let pairs = C::pairs(codes, x.group(part, group));
-                *short = _mm256_add_epi16(*short, pairs);
+                if fitting == 1 {
+                    // Without the detour through `short` the compiler spills no registers.
+                    *dot = _mm256_add_epi32(*dot, widen(pairs));
+                } else {
+                    *short = _mm256_add_epi16(*short, pairs);
+                }
             }
         }
-        if (group + 1).is_multiple_of(fitting::<C>()) || group + 1 == groups.end {
+        let is_full = (group + 1).is_multiple_of(fitting) || group + 1 == groups.end;
+        if fitting > 1 && is_full {
             for (dot, short) in dots.iter_mut().zip(&mut short) {
                 *dot = _mm256_add_epi32(*dot, widen(*short));
                 *short = _mm256_setzero_si256();
