@@ -4,7 +4,7 @@ use std::fmt;
 
 use tercel_formats::{Affine, DType, Storage};
 
-use crate::quant::{Format, Q4_0, Q4_1, Q4_K, Q5_0, Q6_K, Q8_0, QUANTIZABLE, fallback};
+use crate::quant::{Format, QUANTIZABLE, fallback, formats::*};
 use crate::{PackError, PackedMatrix, TILE_ROWS};
 
 /// What a matrix becomes when it is packed.
@@ -62,29 +62,30 @@ macro_rules! with_layout {
 }
 pub(crate) use with_layout;
 
-/// Calls `$body` with `$format` as the type for affine codes of `(bits, group)`; those of 2 and 3
-/// bits are packed as nibbles.
+/// Calls `$body` with `$format` as the type for affine codes of `(bits, group)`.
 macro_rules! with_affine {
     ($affine:expr, $format:ident => $body:expr) => {
         match $affine {
-            (5, group) => $crate::layout::with_affine!(5, group, $format => $body),
-            (6, group) => $crate::layout::with_affine!(6, group, $format => $body),
-            (8, group) => $crate::layout::with_affine!(8, group, $format => $body),
-            (_, group) => $crate::layout::with_affine!(4, group, $format => $body),
+            (2, group) => $crate::layout::with_affine!($crate::quant::Bits<2, 0, 0>, group, $format => $body),
+            (3, group) => $crate::layout::with_affine!($crate::quant::Bits<2, 1, 0>, group, $format => $body),
+            (4, group) => $crate::layout::with_affine!($crate::quant::Bits<4, 0, 0>, group, $format => $body),
+            (5, group) => $crate::layout::with_affine!($crate::quant::Bits<4, 1, 0>, group, $format => $body),
+            (6, group) => $crate::layout::with_affine!($crate::quant::Bits<4, 2, 0>, group, $format => $body),
+            (_, group) => $crate::layout::with_affine!($crate::quant::Bytes, group, $format => $body),
         }
     };
-    ($width:literal, $group:expr, $format:ident => $body:expr) => {
+    ($codes:ty, $group:expr, $format:ident => $body:expr) => {
         match $group {
             32 => {
-                type $format = $crate::quant::AffineGroup<$width, 32>;
+                type $format = $crate::quant::AffineGroup<$codes, 32>;
                 $body
             }
             64 => {
-                type $format = $crate::quant::AffineGroup<$width, 64>;
+                type $format = $crate::quant::AffineGroup<$codes, 64>;
                 $body
             }
             _ => {
-                type $format = $crate::quant::AffineGroup<$width, 128>;
+                type $format = $crate::quant::AffineGroup<$codes, 128>;
                 $body
             }
         }

@@ -7,7 +7,7 @@ use half::{bf16, f16};
 use tercel_formats::{Affine, DType, Storage};
 
 use crate::layout::with_layout;
-use crate::quant::{EncodeError, Format, PART, Q4_0, Q4_1, Q4_K, Q5_0, Q6_K, Q8_0};
+use crate::quant::{EncodeError, Format, PART, formats::*};
 use crate::{AlignedVec, AllocError, Layout, Pool, Target, packing};
 
 /// Rows that a tile interleaves: the lanes of a 256-bit register of floats.
@@ -70,7 +70,10 @@ pub enum PackError {
 impl fmt::Display for PackError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unsupported(dtype) => write!(f, "tensor type {dtype} is not supported"),
+            Self::Unsupported(dtype) => {
+                let supported = PackedMatrix::SUPPORTED.map(DType::name).join(", ");
+                write!(f, "tensor type {dtype} is not supported, only {supported}")
+            }
             Self::Affine { bits, group } => write!(
                 f,
                 "{bits}-bit codes in groups of {group} are not supported (bits: {:?}; groups: {:?})",
@@ -105,28 +108,64 @@ impl std::error::Error for PackError {}
 macro_rules! with_format {
     ($dtype:expr, $format:ident => $body:expr, float => $float:expr) => {
         match $dtype {
-            DType::Q4_0 => {
-                type $format = Q4_0;
+            DType::Q8_0 => {
+                type $format = Q8_0;
                 $body
             }
-            DType::Q4_1 => {
-                type $format = Q4_1;
+            DType::Q6_K => {
+                type $format = Q6_K;
+                $body
+            }
+            DType::Q5_K => {
+                type $format = Q5_K;
+                $body
+            }
+            DType::Q5_1 => {
+                type $format = Q5_1;
                 $body
             }
             DType::Q5_0 => {
                 type $format = Q5_0;
                 $body
             }
-            DType::Q8_0 => {
-                type $format = Q8_0;
-                $body
-            }
             DType::Q4_K => {
                 type $format = Q4_K;
                 $body
             }
-            DType::Q6_K => {
-                type $format = Q6_K;
+            DType::Q4_1 => {
+                type $format = Q4_1;
+                $body
+            }
+            DType::Q4_0 => {
+                type $format = Q4_0;
+                $body
+            }
+            DType::IQ4_XS => {
+                type $format = IQ4_XS;
+                $body
+            }
+            DType::IQ4_NL => {
+                type $format = IQ4_NL;
+                $body
+            }
+            DType::MXFP4 => {
+                type $format = MXFP4;
+                $body
+            }
+            DType::Q3_K => {
+                type $format = Q3_K;
+                $body
+            }
+            DType::Q2_K => {
+                type $format = Q2_K;
+                $body
+            }
+            DType::TQ2_0 => {
+                type $format = TQ2_0;
+                $body
+            }
+            DType::TQ1_0 => {
+                type $format = TQ1_0;
                 $body
             }
             _ => $float,
@@ -137,16 +176,25 @@ pub(crate) use with_format;
 
 impl PackedMatrix {
     /// The tensor types that can be packed.
-    pub const SUPPORTED: [DType; 9] = [
+    pub const SUPPORTED: [DType; 18] = [
         DType::F32,
         DType::F16,
         DType::BF16,
         DType::Q8_0,
-        DType::Q4_0,
-        DType::Q4_1,
+        DType::Q6_K,
+        DType::Q5_K,
+        DType::Q5_1,
         DType::Q5_0,
         DType::Q4_K,
-        DType::Q6_K,
+        DType::Q4_1,
+        DType::Q4_0,
+        DType::IQ4_XS,
+        DType::IQ4_NL,
+        DType::MXFP4,
+        DType::Q3_K,
+        DType::Q2_K,
+        DType::TQ2_0,
+        DType::TQ1_0,
     ];
 
     /// Packs a row-major matrix of `rows` by `cols`, as it is stored or as `target` says.
@@ -241,7 +289,7 @@ impl PackedMatrix {
                 let blocks = tile.chunks_exact(F::PACKED_BYTES);
                 for (packed, out) in blocks.zip(out.chunks_exact_mut(F::BLOCK_LEN)) {
                     for (part, out) in out.chunks_exact_mut(PART).enumerate() {
-                        out.copy_from_slice(&F::weights(packed, lane, part));
+                        out.copy_from_slice(&F::part(packed, lane, part).weights());
                     }
                 }
             },

@@ -9,8 +9,7 @@ use crate::layout::with_affine;
 use crate::ops::SharedMut;
 use crate::packed::with_format;
 use crate::quant::affine::Groups;
-use crate::quant::{EncodeError, Format, quantize_row};
-use crate::quant::{Q4_0, Q4_1, Q4_K, Q5_0, Q6_K, Q8_0};
+use crate::quant::{EncodeError, Format, formats::*, quantize_row};
 use crate::source::Source;
 use crate::{AlignedVec, Layout, PackError, Pool, TILE_ROWS};
 

@@ -3,7 +3,7 @@
 use tercel_formats::{Affine, DType, Storage};
 
 use crate::packed::{float_at, with_format};
-use crate::quant::{Format, PART, Q4_0, Q4_1, Q4_K, Q5_0, Q6_K, Q8_0, affine};
+use crate::quant::{Format, PART, affine, formats::*};
 use crate::{Layout, PackError, TILE_ROWS, Target};
 
 /// Writes row `row` of a stored matrix of `rows` by `cols` as floats, without packing it. They are
@@ -128,7 +128,7 @@ fn dequantize_blocks<F: Format>(row: &[u8], out: &mut [f32]) {
         F::pack(std::array::from_fn(|i| block(i).unwrap_or(first)), packed);
         for (lane, out) in out.chunks_exact_mut(F::BLOCK_LEN).enumerate() {
             for (part, out) in out.chunks_exact_mut(PART).enumerate() {
-                out.copy_from_slice(&F::weights(packed, lane, part));
+                out.copy_from_slice(&F::part(packed, lane, part).weights());
             }
         }
     }

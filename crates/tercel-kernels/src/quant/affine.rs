@@ -5,101 +5,38 @@
 //! MLX computes in the type of the scales, so a weight of a model with 16-bit scales can differ
 //! from its own by one unit in the last place of that type; with F32 scales they are the same.
 
-use tercel_formats::Affine;
+use std::marker::PhantomData;
 
-use super::nibbles::{NIBBLE_PLANE, high, lane, low, pack_high, pack_low, word};
-use super::{Format, PART, Part, Scale};
-use crate::TILE_ROWS;
+use tercel_formats::{Affine, DType};
+
+use super::codes::word;
+use super::{Codes, Format, Grain, PART, RowMut};
 use crate::packed::float_at;
 
-/// A packed group of `GROUP` elements with codes of `WIDTH` bits: 4 (codes of 2 and 3 bits too),
-/// 5, 6 or 8.
+/// A packed group of `GROUP` elements.
 #[derive(Clone, Copy, Debug)]
-pub struct AffineGroup<const WIDTH: u32, const GROUP: usize>;
+pub struct AffineGroup<C, const GROUP: usize>(PhantomData<C>);
 
-impl<const WIDTH: u32, const GROUP: usize> AffineGroup<WIDTH, GROUP> {
-    /// Packed part: the low nibbles and then the rest of the bits, or whole bytes. A byte is kept
-    /// with its top bit turned over, so that it is the code less 128 as a signed number.
-    pub(crate) const HIGH: usize = NIBBLE_PLANE;
-    pub(crate) const PART_BYTES: usize = TILE_ROWS * PART * WIDTH as usize / 8;
-    /// Packed block: the parts, then eight scales, then eight biases.
-    pub(crate) const SCALES: usize = GROUP / PART * Self::PART_BYTES;
-    pub(crate) const BIASES: usize = Self::SCALES + 4 * TILE_ROWS;
-    /// What the codes of a [`Part`] lack, because they have a sign.
-    pub(crate) const OFFSET: f32 = if WIDTH == 8 { 128.0 } else { 0.0 };
-
-    fn scale_and_bias(packed: &[u8], row: usize) -> (f32, f32) {
-        (
-            f32::from_bits(word(packed, Self::SCALES + 4 * row)),
-            f32::from_bits(word(packed, Self::BIASES + 4 * row)),
-        )
-    }
-
-    /// The code of element `k` of a part, less [`OFFSET`](Self::OFFSET).
-    fn code(part: &[u8], row: usize, k: usize) -> i8 {
-        let planes = |width| low(part, row, k) | high(&part[Self::HIGH..], width, row, k) << 4;
-        let code = match WIDTH {
-            5 => planes(1),
-            6 => planes(2),
-            8 => part[k / 4 * 32 + lane(row, k)],
-            _ => low(part, row, k),
-        };
-        code as i8
-    }
-}
-
-impl<const WIDTH: u32, const GROUP: usize> Format for AffineGroup<WIDTH, GROUP> {
+impl<C: Codes, const GROUP: usize> Format for AffineGroup<C, GROUP> {
+    type Codes = C;
     const BLOCK_LEN: usize = GROUP;
     /// Codes one to a byte, the scale and the bias as F32: see [`Groups`].
     const SOURCE_BYTES: usize = GROUP + 8;
-    const PACKED_BYTES: usize = Self::BIASES + 4 * TILE_ROWS;
+    const SCALES: Grain = Grain::Block;
+    const MINS: Option<Grain> = Some(Grain::Block);
+    const HEAD: DType = DType::F32;
 
-    fn pack(rows: [&[u8]; TILE_ROWS], packed: &mut [u8]) {
-        let (parts, scales) = packed.split_at_mut(Self::SCALES);
-        for (part, out) in parts.chunks_exact_mut(Self::PART_BYTES).enumerate() {
-            let codes = |row: usize, group: usize| word(rows[row], part * PART + 4 * group);
-            if WIDTH == 8 {
-                for (i, out) in out.chunks_exact_mut(4).enumerate() {
-                    let flipped = codes(i % TILE_ROWS, i / TILE_ROWS) ^ 0x8080_8080;
-                    out.copy_from_slice(&flipped.to_le_bytes());
-                }
-                continue;
-            }
-            let (nibbles, rest) = out.split_at_mut(Self::HIGH);
-            pack_low(nibbles, codes);
-            if WIDTH > 4 {
-                pack_high(rest, WIDTH as usize - 4, |row, group| {
-                    codes(row, group) >> 4
-                });
-            }
+    fn pack_row(source: &[u8], packed: &mut RowMut<'_, Self>) {
+        let (codes, numbers) = source.split_at(GROUP);
+        packed.set_scale(numbers);
+        packed.set_min(&numbers[4..]);
+        for part in 0..Self::PARTS {
+            packed.set_codes(part, |group| word(codes, part * PART + 4 * group));
         }
-        let (scales, biases) = scales.split_at_mut(4 * TILE_ROWS);
-        for (row, source) in rows.iter().enumerate() {
-            scales[4 * row..4 * row + 4].copy_from_slice(&source[GROUP..GROUP + 4]);
-            biases[4 * row..4 * row + 4].copy_from_slice(&source[GROUP + 4..]);
-        }
-    }
-
-    /// Codes of eight bits are moved into an `i8`; what that takes from them is in the minimum,
-    /// which is then rounded once more than [`weights`](Format::weights) is.
-    fn part(packed: &[u8], row: usize, part: usize) -> Part {
-        let (scale, bias) = Self::scale_and_bias(packed, row);
-        let bytes = &packed[part * Self::PART_BYTES..][..Self::PART_BYTES];
-        Part {
-            codes: std::array::from_fn(|k| Self::code(bytes, row, k)),
-            scale: Scale::One(scale),
-            min: Some(Self::OFFSET * scale + bias),
-        }
-    }
-
-    fn weights(packed: &[u8], row: usize, part: usize) -> [f32; PART] {
-        let (scale, bias) = Self::scale_and_bias(packed, row);
-        let codes = Self::part(packed, row, part).codes;
-        codes.map(|code| scale * (f32::from(code) + Self::OFFSET) + bias)
     }
 }
 
-/// Groups of a row, as [`Format::pack`] of [`AffineGroup`] takes them.
+/// Groups of a row, as [`AffineGroup`] is packed from.
 #[derive(Clone, Copy)]
 pub(crate) struct Groups<'a> {
     affine: &'a Affine<'a>,

@@ -1,41 +1,25 @@
 //! Q4_0: 32 codes of 4 bits, one half-float scale, `w = d * (q - 8)`.
 
-use super::nibbles::{NIBBLE_PLANE, low, pack_low, word};
-use super::{Format, PART, Part, Scale, half_at, pack_halves};
-use crate::TILE_ROWS;
+use super::codes::word;
+use super::{Bits, Format, Grain, PART, RowMut};
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
 pub struct Q4_0;
 
-impl Q4_0 {
-    /// Packed block: the nibbles, then eight scales.
-    pub(crate) const SCALES: usize = NIBBLE_PLANE;
-    /// Code of the weight 0.
-    pub(crate) const ZERO: i32 = 8;
-}
-
 impl Format for Q4_0 {
+    type Codes = Bits<4, 0, 8>;
     const BLOCK_LEN: usize = PART;
     const SOURCE_BYTES: usize = 18;
-    const PACKED_BYTES: usize = NIBBLE_PLANE + 2 * TILE_ROWS;
+    const SCALES: Grain = Grain::Block;
 
-    fn pack(rows: [&[u8]; TILE_ROWS], packed: &mut [u8]) {
-        let (plane, scales) = packed.split_at_mut(Self::SCALES);
-        pack_low(plane, |row, group| source_codes(&rows[row][2..], group));
-        pack_halves(rows, 0, scales);
-    }
-
-    fn part(packed: &[u8], row: usize, _part: usize) -> Part {
-        Part {
-            codes: std::array::from_fn(|k| (i32::from(low(packed, row, k)) - Self::ZERO) as i8),
-            scale: Scale::One(half_at(packed, Self::SCALES + 2 * row)),
-            min: None,
-        }
+    fn pack_row(source: &[u8], packed: &mut RowMut<'_, Self>) {
+        packed.set_scale(source);
+        packed.set_codes(0, |group| nibbles(&source[2..], group));
     }
 }
 
-/// The low bits of a group in the 16 bytes of a file's block: low halves are the first 16 codes.
-pub(super) fn source_codes(nibbles: &[u8], group: usize) -> u32 {
-    word(nibbles, 4 * (group % 4)) >> (4 * (group / 4))
+/// Low bits of a group out of the 16 bytes of 32 codes: low halves are the first 16 codes.
+pub(super) fn nibbles(bytes: &[u8], group: usize) -> u32 {
+    word(bytes, 4 * (group % 4)) >> (4 * (group / 4)) & 0x0f0f_0f0f
 }

@@ -1,79 +1,41 @@
 //! Q6_K: 256 codes of 6 bits, a signed 8-bit scale for each 16, a half-float `d` per block;
 //! `w = (d * s) * (q - 32)`.
 
-use super::nibbles::{NIBBLE_PLANE, high, low, pack_high, pack_low, word};
-use super::{Format, PART, Part, Scale, half_at, pack_halves};
-use crate::TILE_ROWS;
+use super::codes::word;
+use super::q2_k::two_bits;
+use super::{Bits, Format, Grain, RowMut};
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
 #[expect(non_camel_case_types, reason = "the name of the format")]
 pub struct Q6_K;
 
-impl Q6_K {
-    /// Packed block: eight `d`, then eight parts.
-    pub(crate) const PARTS: usize = 2 * TILE_ROWS;
-    /// Packed part: the low nibbles, the two high bits, then eight scales of the first 16
-    /// elements, then eight of the last 16.
-    pub(crate) const HIGH: usize = NIBBLE_PLANE;
-    pub(crate) const SCALES: usize = Self::HIGH + 64;
-    pub(crate) const PART_BYTES: usize = Self::SCALES + 2 * TILE_ROWS;
-    /// Code of the weight 0.
-    pub(crate) const ZERO: i32 = 32;
-}
-
-/// Offsets in a file's block: low nibbles, high bits, scales, `d`.
+/// Offsets in a file's block of the high bits, the scales and `d`; the low bits come first.
 const SOURCE_HIGH: usize = 128;
 const SOURCE_SCALES: usize = 192;
 const SOURCE_D: usize = 208;
 
 impl Format for Q6_K {
+    type Codes = Bits<4, 2, 32>;
     const BLOCK_LEN: usize = 256;
     const SOURCE_BYTES: usize = 210;
-    const PACKED_BYTES: usize = Self::PARTS + 8 * Self::PART_BYTES;
+    const SCALES: Grain = Grain::Half;
 
-    fn pack(rows: [&[u8]; TILE_ROWS], packed: &mut [u8]) {
-        let (head, parts) = packed.split_at_mut(Self::PARTS);
-        pack_halves(rows, SOURCE_D, head);
-        for (part, out) in parts.chunks_exact_mut(Self::PART_BYTES).enumerate() {
-            let first = part * PART;
-            pack_low(&mut out[..Self::HIGH], |row, group| {
-                source_low(rows[row], first + 4 * group)
+    fn pack_row(source: &[u8], packed: &mut RowMut<'_, Self>) {
+        packed.set_scale(&source[SOURCE_D..]);
+        for part in 0..Self::PARTS {
+            packed.set_codes(part, |group| {
+                low_bits(source, part, group) | two_bits(&source[SOURCE_HIGH..], part, group) << 4
             });
-            pack_high(&mut out[Self::HIGH..Self::SCALES], 2, |row, group| {
-                source_high(rows[row], first + 4 * group)
-            });
-            for (row, source) in rows.iter().enumerate() {
-                out[Self::SCALES + row] = source[SOURCE_SCALES + 2 * part];
-                out[Self::SCALES + TILE_ROWS + row] = source[SOURCE_SCALES + 2 * part + 1];
-            }
-        }
-    }
-
-    fn part(packed: &[u8], row: usize, part: usize) -> Part {
-        let d = half_at(packed, 2 * row);
-        let bytes = &packed[Self::PARTS + part * Self::PART_BYTES..][..Self::PART_BYTES];
-        let scale = |half: usize| d * f32::from(bytes[Self::SCALES + half * TILE_ROWS + row] as i8);
-        let code = |k| {
-            let code = low(bytes, row, k) | high(&bytes[Self::HIGH..], 2, row, k) << 4;
-            (i32::from(code) - Self::ZERO) as i8
-        };
-        Part {
-            codes: std::array::from_fn(code),
-            scale: Scale::Halves(scale(0), scale(1)),
-            min: None,
+            let scale = SOURCE_SCALES + 2 * part;
+            packed.set_scale_factors(part, [source[scale], source[scale + 1]]);
         }
     }
 }
 
-/// Low bits of the group at element `i`: each 128 elements hold their first 64 in low halves.
-fn source_low(block: &[u8], i: usize) -> u32 {
-    let (half, j) = (i / 128, i % 128);
-    word(block, half * 64 + j % 64) >> (4 * (j / 64))
-}
-
-/// High bits of the group at element `i`: each 128 elements lie in 32 bytes, 32 to a bit pair.
-fn source_high(block: &[u8], i: usize) -> u32 {
-    let (half, j) = (i / 128, i % 128);
-    word(block, SOURCE_HIGH + half * 32 + j % 32) >> (2 * (j / 32))
+/// Low bits of a group: each 128 elements lie in 64 bytes, the first 64 in the low halves.
+fn low_bits(bytes: &[u8], part: usize, group: usize) -> u32 {
+    let (half, quarter) = (part / 4, part % 4);
+    let word = word(bytes, half * 64 + quarter % 2 * 32 + 4 * group);
+    word >> (4 * (quarter / 2)) & 0x0f0f_0f0f
 }

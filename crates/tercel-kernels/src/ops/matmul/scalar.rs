@@ -6,7 +6,7 @@ use super::super::quantize::Row;
 use super::Input;
 use crate::layout::with_layout;
 use crate::packed::float_at;
-use crate::quant::{Format, PART, Part, Q4_0, Q4_1, Q4_K, Q5_0, Q6_K, Q8_0, Scale};
+use crate::quant::{Format, PART, Scale, formats::*};
 use crate::{PackedMatrix, TILE_ROWS};
 
 /// The products of the rows of one tile with `TOKENS` tokens from `token` on.
@@ -31,38 +31,35 @@ pub(super) fn tile<const TOKENS: usize>(
 }
 
 fn quantized<F: Format>(packed: &[u8], row: usize, x: Row<'_>) -> f32 {
-    let parts_per_block = F::BLOCK_LEN / PART;
     let mut sum = 0.0f32;
     for at in 0..x.scales.len() {
-        let block = &packed[at / parts_per_block * F::PACKED_BYTES..][..F::PACKED_BYTES];
-        let part = F::part(block, row, at % parts_per_block);
-        sum = add_part(
-            sum,
-            &part,
-            &x.codes[at * PART..(at + 1) * PART],
-            x.scales[at],
-        );
-        if let Some(min) = part.min {
-            sum = min.mul_add(x.weighted_sums[at], sum);
-        }
+        let block = &packed[at / F::PARTS * F::PACKED_BYTES..][..F::PACKED_BYTES];
+        let part = F::part(block, row, at % F::PARTS);
+        let (codes, x_scale) = (&x.codes[at * PART..][..PART], x.scales[at]);
+        let dot = |half: usize| -> i32 {
+            let from = half * PART / 2;
+            let products = part.codes[from..].iter().zip(&codes[from..]);
+            let products = products.map(|(w, x)| i32::from(*w) * i32::from(*x));
+            products.take(PART / 2).sum()
+        };
+        sum = match part.scale {
+            Scale::One(scale) => ((dot(0) + dot(1)) as f32).mul_add(scale * x_scale, sum),
+            Scale::Halves(low, high) => {
+                let sum = (dot(0) as f32).mul_add(low * x_scale, sum);
+                (dot(1) as f32).mul_add(high * x_scale, sum)
+            }
+        };
+        sum = match part.min {
+            None => sum,
+            Some(Scale::One(min)) => min.mul_add(x.weighted_sums[at], sum),
+            Some(Scale::Halves(low, high)) => {
+                let x_sum = |half: usize| x_scale * x.sums[2 * at + half] as f32;
+                let sum = low.mul_add(x_sum(0), sum);
+                high.mul_add(x_sum(1), sum)
+            }
+        };
     }
     sum
-}
-
-fn add_part(sum: f32, part: &Part, x: &[i8], x_scale: f32) -> f32 {
-    let dot = |from: usize, to: usize| -> f32 {
-        let products = part.codes[from..to].iter().zip(&x[from..to]);
-        products
-            .map(|(w, x)| i32::from(*w) * i32::from(*x))
-            .sum::<i32>() as f32
-    };
-    match part.scale {
-        Scale::One(scale) => dot(0, PART).mul_add(scale * x_scale, sum),
-        Scale::Halves(low, high) => {
-            let sum = dot(0, PART / 2).mul_add(low * x_scale, sum);
-            dot(PART / 2, PART).mul_add(high * x_scale, sum)
-        }
-    }
 }
 
 fn float(dtype: DType, packed: &[u8], row: usize, x: &[f32]) -> f32 {

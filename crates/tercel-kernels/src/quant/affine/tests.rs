@@ -98,9 +98,9 @@ fn the_layout_and_its_size_are_told() {
             let matrix = PackedMatrix::pack(&mut pool, &storage, ROWS, COLS, target).unwrap();
             assert_eq!((matrix.bytes(), matrix.layout()), (bytes, layout));
             assert_eq!(matrix.is_quantized(), layout != exact);
-            // One tile: codes of 4 bits at least, and eight bytes for each group.
+            // One tile: the codes, and eight bytes for each group.
             let width = match layout {
-                Layout::Affine { .. } => bits.max(4) as usize * COLS / 8 + 8 * COLS / group,
+                Layout::Affine { .. } => bits as usize * COLS / 8 + 8 * COLS / group,
                 Layout::Plain(_) => 4 * COLS,
             };
             assert_eq!(bytes, 8 * width, "{layout}");
