@@ -100,6 +100,7 @@ def tiny_sentencepiece():
 def words():
     tail = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
     head = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
+    marks = (head + r"\p{N}|" + tail).replace(r"\p{L}+", r"[\p{L}\p{M}]+").replace(r"[^\s\p{L}", r"[^\s\p{L}\p{M}")
     gpt2 = Regex(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
     schemes = {
         "gpt-2": pre_tokenizers.Split(gpt2, "isolated"),
@@ -108,6 +109,7 @@ def words():
         ),
         "llama-bpe": pre_tokenizers.Split(Regex(head + r"\p{N}{1,3}|" + tail), "isolated"),
         "qwen2": pre_tokenizers.Split(Regex(head + r"\p{N}|" + tail), "isolated"),
+        "qwen35": pre_tokenizers.Split(Regex(marks), "isolated"),
     }
     entries = []
     for text in texts():

@@ -160,7 +160,7 @@ pub(super) fn pieces(vocab: &Vocab, tokens: &[&str]) -> Result<Arena, TextError>
 }
 
 /// `<0x0A>` gives 10.
-fn parse_byte(text: &str) -> Option<u8> {
+pub(super) fn parse_byte(text: &str) -> Option<u8> {
     let digits = text.strip_prefix("<0x")?.strip_suffix('>')?;
     let hex = digits.len() == 2 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
     hex.then(|| u8::from_str_radix(digits, 16).ok()).flatten()
