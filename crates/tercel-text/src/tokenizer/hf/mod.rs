@@ -8,10 +8,12 @@ mod model;
 mod post;
 mod tokens;
 
+use std::collections::HashSet;
+
 use super::markers::{Marker, Markers};
 use super::pipeline::Pipeline;
 use super::vocab::Arena;
-use super::{TokenId, TokenKind, Tokenizer, build};
+use super::{TokenKind, Tokenizer, build};
 use crate::error::TextError;
 use components::PreTokenization;
 use config::{Config, Token};
@@ -126,14 +128,14 @@ fn parse(bytes: &[u8]) -> Result<File<'_>, TextError> {
 
 /// Adds the tokens that the config names and the file lacks, as the Python package does.
 fn complete(file: &mut File<'_>, config: &Config) {
-    let known = |content: &str, file: &File<'_>| {
-        file.added_tokens
-            .iter()
-            .any(|token| token.content == content)
-    };
+    let known: HashSet<&str> = file
+        .added_tokens
+        .iter()
+        .map(|token| &*token.content)
+        .collect();
     let missing: Vec<AddedToken> = config
         .added_tokens()
-        .filter(|token| !known(&token.content, file))
+        .filter(|token| !known.contains(&*token.content))
         .collect();
     file.added_tokens.extend(missing);
 }

@@ -51,7 +51,25 @@ impl<'a> Tokens<'a> {
             };
             tokens.place(id, text, kind)?;
         }
-        for token in &file.added_tokens {
+        let mut next = model.vocab.len();
+        for (index, token) in file.added_tokens.iter().enumerate() {
+            let id = token.id as usize;
+            if tokens.texts[id] != token.content {
+                // The Python package counts on from the model's own tokens, whatever the file says.
+                if id != next {
+                    return Err(TextError::Entry {
+                        field: "added_tokens",
+                        index,
+                        problem: format!(
+                            "`{}` has the id {id}, the next free one is {next}",
+                            clip(&token.content)
+                        ),
+                    });
+                }
+                next += 1;
+            } else if id >= next {
+                next = id + 1;
+            }
             let kind = match token.special {
                 true => TokenKind::Control,
                 false => TokenKind::UserDefined,
@@ -141,8 +159,7 @@ impl<'a> Tokens<'a> {
         Vocab::new(&self.texts, self.kinds.clone())
     }
 
-    /// Whether added tokens have the ids that the Python package gives them: that of the model
-    /// where it knows the text, else the next free one.
+    /// Whether no added token is in the model under another id.
     pub(super) fn check_ids(&self, vocab: &Vocab) -> Result<(), TextError> {
         for (index, token) in self.added.iter().enumerate() {
             if vocab.find(token.content.as_bytes()) != Some(token.id) {
