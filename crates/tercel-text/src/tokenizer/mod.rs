@@ -3,6 +3,7 @@
 mod bpe;
 mod build;
 mod byte_level;
+mod charsmap;
 mod hf;
 mod markers;
 mod merge;
@@ -12,9 +13,13 @@ mod pipeline;
 mod pretokenize;
 mod sentencepiece;
 mod split;
+mod spm;
+mod trie;
 mod unicode;
 mod unicode_sets;
+mod unigram;
 mod vocab;
+mod wordpiece;
 
 use std::ops::Range;
 

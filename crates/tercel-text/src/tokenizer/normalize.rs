@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use unicode_normalization::UnicodeNormalization;
 
+use super::charsmap::Charsmap;
 use super::pattern::Pattern;
 use super::sentencepiece::SPACE;
 use super::unicode_sets::{is_bert_control, is_combining_mark, is_nonspacing_mark};
@@ -33,6 +34,13 @@ pub(super) enum Normalize {
     /// In front of a text that is not empty.
     Prepend(String),
     Bert(Bert),
+    /// SentencePiece's table of replacements, as the Python package applies it: to a cluster of
+    /// characters as a whole, or to each of them.
+    Clusters(Charsmap),
+    /// The same table as SentencePiece applies it: the longest entry at each place.
+    Longest(Charsmap),
+    /// Runs of spaces become one, and those at the ends go.
+    SingleSpaces,
 }
 
 /// The switches of a `BertNormalizer`.
@@ -75,6 +83,7 @@ impl Normalize {
                 pattern: Pattern::Text(from),
                 content,
             } => content.len().div_ceil(from.len().max(1)).max(1),
+            Self::Clusters(map) | Self::Longest(map) => map.growth(),
             Self::Replace { content, .. } | Self::Prepend(content) => content.len() + 1,
             _ => 1,
         }
@@ -102,6 +111,12 @@ impl Normalize {
             Self::Replace { pattern, content } => pattern.replace(text, content),
             Self::Prepend(start) => Some(format!("{start}{text}")),
             Self::Bert(bert) => Some(bert.apply(text)),
+            Self::Clusters(map) => Some(map.replace_clusters(text)),
+            Self::Longest(map) => Some(map.replace_longest(text)),
+            Self::SingleSpaces => {
+                let words = text.split(' ').filter(|word| !word.is_empty());
+                Some(words.collect::<Vec<_>>().join(" "))
+            }
         }
     }
 }

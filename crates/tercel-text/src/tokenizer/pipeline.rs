@@ -8,7 +8,9 @@ use super::merge::Merger;
 use super::normalize::Normalizer;
 use super::sentencepiece::SentencePiece;
 use super::split::Splitter;
+use super::unigram::{Node, Unigram};
 use super::vocab::Vocab;
+use super::wordpiece::WordPiece;
 
 /// What happens to a stretch of text between two whole tokens.
 pub(super) struct Pipeline {
@@ -21,6 +23,8 @@ pub(super) struct Pipeline {
 pub(super) enum Model {
     Bpe(Bpe),
     SentencePiece(SentencePiece),
+    Unigram(Unigram),
+    WordPiece(WordPiece),
 }
 
 /// Work space that is kept from word to word.
@@ -28,6 +32,7 @@ pub(super) enum Model {
 pub(super) struct Scratch {
     pub(super) merger: Merger,
     pub(super) spelled: String,
+    pub(super) nodes: Vec<Node>,
 }
 
 impl Pipeline {
@@ -54,7 +59,7 @@ impl Pipeline {
     pub(super) fn lost_bytes(&self, text: &str) -> usize {
         match &self.model {
             Model::Bpe(model) => model.lost_bytes(text),
-            Model::SentencePiece(_) => 0,
+            Model::SentencePiece(_) | Model::Unigram(_) | Model::WordPiece(_) => 0,
         }
     }
 }
@@ -64,6 +69,8 @@ impl Model {
         match self {
             Self::Bpe(model) => model.encode(vocab, word, scratch, out),
             Self::SentencePiece(model) => model.encode(vocab, word, &mut scratch.merger, out),
+            Self::Unigram(model) => model.encode(vocab, word, scratch, out),
+            Self::WordPiece(model) => model.encode(vocab, word, scratch, out),
         }
     }
 }

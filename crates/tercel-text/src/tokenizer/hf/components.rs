@@ -4,8 +4,9 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::FILE;
+use super::{FILE, base64};
 use crate::error::TextError;
+use crate::tokenizer::charsmap::Charsmap;
 use crate::tokenizer::normalize::{Bert, Normalize, Normalizer};
 use crate::tokenizer::pattern::{Behavior, Pattern};
 use crate::tokenizer::pretokenize::PreTokenizer;
@@ -178,6 +179,11 @@ fn normalize(part: &Part) -> Result<Normalize, TextError> {
     }
     #[derive(serde::Deserialize)]
     #[serde(deny_unknown_fields)]
+    struct Precompiled {
+        precompiled_charsmap: String,
+    }
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
     struct BertFields {
         clean_text: bool,
         handle_chinese_chars: bool,
@@ -203,6 +209,13 @@ fn normalize(part: &Part) -> Result<Normalize, TextError> {
                 pattern: fields.pattern.compile(part)?,
                 content: fields.content,
             })
+        }
+        "Precompiled" => {
+            let fields: Precompiled = part.read()?;
+            let map = fields.precompiled_charsmap;
+            let map = base64::decode(&map).ok_or_else(|| part.problem("is not base64"))?;
+            let map = Charsmap::parse(&map).map_err(|error| part.problem(error))?;
+            Ok(Normalize::Clusters(map))
         }
         "Prepend" => part
             .read()

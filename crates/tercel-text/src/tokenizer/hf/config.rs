@@ -7,34 +7,34 @@ use crate::error::TextError;
 
 /// What the files say of tokens. All other fields concern other programs.
 #[derive(Default, serde::Deserialize)]
-pub(super) struct Config {
+pub(in crate::tokenizer) struct Config {
     #[serde(default)]
-    pub(super) bos_token: Option<Token>,
+    pub(in crate::tokenizer) bos_token: Option<Token>,
     #[serde(default)]
-    pub(super) eos_token: Option<Token>,
+    pub(in crate::tokenizer) eos_token: Option<Token>,
     #[serde(default)]
-    pub(super) unk_token: Option<Token>,
+    pub(in crate::tokenizer) unk_token: Option<Token>,
     #[serde(default)]
-    pub(super) pad_token: Option<Token>,
+    pub(in crate::tokenizer) pad_token: Option<Token>,
     #[serde(default)]
-    pub(super) add_bos_token: Option<bool>,
+    pub(in crate::tokenizer) add_bos_token: Option<bool>,
     #[serde(default)]
-    pub(super) add_eos_token: Option<bool>,
+    pub(in crate::tokenizer) add_eos_token: Option<bool>,
     /// Tokens by id, some of which `tokenizer.json` may lack.
     #[serde(default)]
-    pub(super) added_tokens_decoder: BTreeMap<u32, DecoderEntry>,
+    pub(in crate::tokenizer) added_tokens_decoder: BTreeMap<u32, DecoderEntry>,
 }
 
 /// A token: its text, or an object that holds it.
 #[derive(serde::Deserialize)]
 #[serde(untagged)]
-pub(super) enum Token {
+pub(in crate::tokenizer) enum Token {
     Text(String),
     Object { content: String },
 }
 
 impl Token {
-    pub(super) fn text(&self) -> &str {
+    pub(in crate::tokenizer) fn text(&self) -> &str {
         match self {
             Self::Text(text) | Self::Object { content: text } => text,
         }
@@ -42,7 +42,7 @@ impl Token {
 }
 
 #[derive(serde::Deserialize)]
-pub(super) struct DecoderEntry {
+pub(in crate::tokenizer) struct DecoderEntry {
     content: String,
     #[serde(default)]
     single_word: bool,
@@ -58,7 +58,7 @@ pub(super) struct DecoderEntry {
 
 impl Config {
     /// Both files, either of which may be absent; the first says more and goes first.
-    pub(super) fn read(
+    pub(in crate::tokenizer) fn read(
         tokenizer_config: Option<&[u8]>,
         special_tokens_map: Option<&[u8]>,
     ) -> Result<Self, TextError> {
@@ -74,7 +74,7 @@ impl Config {
     }
 
     /// The tokens of `added_tokens_decoder`, by id.
-    pub(super) fn added_tokens(&self) -> impl Iterator<Item = AddedToken> {
+    pub(in crate::tokenizer) fn added_tokens(&self) -> impl Iterator<Item = AddedToken> {
         let entries = self.added_tokens_decoder.iter();
         entries.map(|(id, entry)| AddedToken {
             id: *id,

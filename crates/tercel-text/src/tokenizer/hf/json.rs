@@ -33,19 +33,19 @@ pub(super) struct File<'a> {
 /// A token that is matched whole, outside the model.
 #[derive(Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct AddedToken {
-    pub(super) id: u32,
-    pub(super) content: String,
+pub(in crate::tokenizer) struct AddedToken {
+    pub(in crate::tokenizer) id: u32,
+    pub(in crate::tokenizer) content: String,
     #[serde(default)]
-    pub(super) single_word: bool,
+    pub(in crate::tokenizer) single_word: bool,
     #[serde(default)]
-    pub(super) lstrip: bool,
+    pub(in crate::tokenizer) lstrip: bool,
     #[serde(default)]
-    pub(super) rstrip: bool,
+    pub(in crate::tokenizer) rstrip: bool,
     #[serde(default)]
-    pub(super) normalized: bool,
+    pub(in crate::tokenizer) normalized: bool,
     #[serde(default)]
-    pub(super) special: bool,
+    pub(in crate::tokenizer) special: bool,
 }
 
 /// The fields of all kinds of models together.

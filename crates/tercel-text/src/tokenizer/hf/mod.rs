@@ -1,7 +1,8 @@
 //! Tokenizers from the files of Hugging Face checkpoints: `tokenizer.json` and its companions.
 
+mod base64;
 mod components;
-mod config;
+pub(super) mod config;
 mod decoder;
 mod json;
 mod model;

@@ -7,16 +7,24 @@ use crate::tokenizer::TokenId;
 use crate::tokenizer::bpe::{Bpe, BpeOptions, Unknown};
 use crate::tokenizer::merge::NO_TOKEN;
 use crate::tokenizer::pipeline::Model;
+use crate::tokenizer::unigram::{Unigram, UnigramOptions};
 use crate::tokenizer::vocab::Vocab;
+use crate::tokenizer::wordpiece::WordPiece;
 
 /// The kinds of models.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Bpe,
+    Unigram,
+    WordPiece,
 }
 
 impl Kind {
-    const NAMES: &[(&str, Self)] = &[("BPE", Self::Bpe)];
+    const NAMES: &[(&str, Self)] = &[
+        ("BPE", Self::Bpe),
+        ("Unigram", Self::Unigram),
+        ("WordPiece", Self::WordPiece),
+    ];
 
     /// What the file says, or what its fields show: old files have no `type`.
     pub(super) fn of(model: &json::Model) -> Result<Self, TextError> {
@@ -51,6 +59,12 @@ pub(super) fn build(
 ) -> Result<Model, TextError> {
     match kind {
         Kind::Bpe => bpe(model, vocab, tokens, byte_level).map(Model::Bpe),
+        Kind::Unigram | Kind::WordPiece if byte_level => Err(TextError::UnsupportedPart {
+            part: "model",
+            name: format!("{} with `ByteLevel` before it", kind.name()),
+        }),
+        Kind::Unigram => unigram(model, vocab, tokens).map(Model::Unigram),
+        Kind::WordPiece => wordpiece(model, vocab).map(Model::WordPiece),
     }
 }
 
@@ -85,6 +99,41 @@ fn bpe(
         field: "model.merges",
     };
     Bpe::new(vocab, merges.iter(), options)
+}
+
+fn unigram(model: &json::Model, vocab: &Vocab, tokens: &Tokens<'_>) -> Result<Unigram, TextError> {
+    refuse(!model.vocab.scored, "Unigram without scores")?;
+    refuse(model.merges.is_some(), "Unigram with merges")?;
+    let options = UnigramOptions {
+        unknown: model.unk_id.ok_or(TextError::MissingField {
+            field: "model.unk_id",
+        })?,
+        bytes: model.byte_fallback.then(|| byte_tokens(vocab)),
+        sentencepiece: false,
+        field: "model.vocab",
+    };
+    let scores = model.vocab.iter().map(|(_, _, score)| score).collect();
+    Unigram::new(vocab, &tokens.texts, scores, options)
+}
+
+fn wordpiece(model: &json::Model, vocab: &Vocab) -> Result<WordPiece, TextError> {
+    refuse(model.vocab.scored, "WordPiece with scores")?;
+    refuse(model.merges.is_some(), "WordPiece with merges")?;
+    let name = model.unk_token.as_deref().unwrap_or("[UNK]");
+    let unknown = vocab.find(name.as_bytes());
+    refuse(unknown.is_none(), "WordPiece without an unknown token")?;
+    let prefix = model.continuing_subword_prefix.clone();
+    // A longer word would take quadratic time.
+    let max_word_chars = model.max_input_chars_per_word.unwrap_or(100);
+    refuse(
+        max_word_chars > 256,
+        "WordPiece with words of over 256 characters",
+    )?;
+    Ok(WordPiece {
+        unknown,
+        prefix: prefix.unwrap_or_else(|| "##".into()),
+        max_word_chars,
+    })
 }
 
 fn refuse(condition: bool, name: &str) -> Result<(), TextError> {
