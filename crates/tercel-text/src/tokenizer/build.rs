@@ -2,16 +2,26 @@
 
 use tercel_formats::gguf::{GgufError, Metadata};
 
-use super::byte_level::{self, ByteLevel};
+use super::bpe::{Bpe, BpeOptions, split_merge};
+use super::byte_level;
 use super::markers::{Marker, Markers};
+use super::normalize::{Normalize, Normalizer};
+use super::pipeline::{Model, Pipeline};
 use super::pretokenize::PreTokenizer;
 use super::sentencepiece::{self, SentencePiece};
+use super::split::{Split, Splitter};
 use super::vocab::Vocab;
-use super::{Scheme, TokenId, TokenKind, Tokenizer};
+use super::{TokenId, TokenKind, Tokenizer};
 use crate::error::TextError;
 
 /// Longest token that is matched whole, in bytes.
 const MAX_SPECIAL_BYTES: usize = 1024;
+
+/// Mistral's pre-tokenizer: its name, and its expression.
+const TEKKEN: (&str, &str) = (
+    "tekken",
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+);
 
 /// What models write to end a turn, a message or a text, where the metadata names only one.
 const END_TEXTS: &[&str] = &[
@@ -200,38 +210,38 @@ impl Tokenizer {
         }
         parts.check_ids()?;
         let vocab = Vocab::new(&parts.tokens, parts.token_kinds()?)?;
-        let (scheme, pieces) = if parts.model == "gpt2" {
-            byte_level_scheme(parts, &vocab)?
-        } else {
-            let scores = parts.scores.as_deref();
-            let field = "tokenizer.ggml.scores";
-            let scores = scores.ok_or(TextError::MissingField { field })?;
-            parts.check_length(field, scores.len())?;
-            let scheme = SentencePiece::new(&vocab, &parts.tokens, scores, parts.unk)?;
+        let sentencepiece = parts.model == "llama";
+        let add_space_prefix = parts.add_space_prefix.unwrap_or(true) && sentencepiece;
+        let (pipeline, pieces) = if sentencepiece {
             (
-                Scheme::SentencePiece(scheme),
+                sentencepiece_pipeline(parts, &vocab, add_space_prefix)?,
                 sentencepiece::pieces(&vocab, &parts.tokens)?,
             )
+        } else {
+            (
+                byte_level_pipeline(parts, &vocab)?,
+                byte_level::pieces(&vocab, &parts.tokens)?,
+            )
         };
-        let sentencepiece = matches!(scheme, Scheme::SentencePiece(_));
+        let pre = parts.pre.unwrap_or("default");
         // Llama 3 files may leave the flag out, and the model wants the token all the same.
-        let add_bos = sentencepiece || matches!(&scheme, Scheme::ByteLevel(it) if it.wants_bos());
+        let add_bos = sentencepiece || PreTokenizer::named(pre) == Some(PreTokenizer::Llama3);
         let Specials {
             all,
             control,
             spaced,
         } = special_tokens(&vocab, &parts.tokens, sentencepiece)?;
         Ok(Self {
-            ends: end_ids(parts, &vocab),
+            ends: end_ids([parts.eos, parts.eot, parts.eom], &vocab),
             vocab,
             pieces,
-            scheme,
+            pipeline,
             model: parts.model.into(),
-            pre: parts.pre.unwrap_or("default").into(),
+            pre: pre.into(),
             specials: all,
             control,
-            spaced,
-            add_space_prefix: parts.add_space_prefix.unwrap_or(sentencepiece) && sentencepiece,
+            normalized_specials: spaced,
+            strip_space_prefix: add_space_prefix,
             add_bos: parts.add_bos.unwrap_or(add_bos) && parts.bos.is_some(),
             add_eos: parts.add_eos.unwrap_or(false) && parts.eos.is_some(),
             bos: parts.bos,
@@ -242,24 +252,60 @@ impl Tokenizer {
     }
 }
 
-fn byte_level_scheme(
+fn sentencepiece_pipeline(
     parts: &TokenizerParts<'_>,
     vocab: &Vocab,
-) -> Result<(Scheme, super::Arena), TextError> {
+    add_space_prefix: bool,
+) -> Result<Pipeline, TextError> {
+    let scores = parts.scores.as_deref();
+    let field = "tokenizer.ggml.scores";
+    let scores = scores.ok_or(TextError::MissingField { field })?;
+    parts.check_length(field, scores.len())?;
+    let model = SentencePiece::new(vocab, &parts.tokens, scores, parts.unk)?;
+    let mut steps = vec![Normalizer::visible_spaces()];
+    if add_space_prefix {
+        steps.push(Normalize::Prepend(sentencepiece::SPACE.into()));
+    }
+    Ok(Pipeline {
+        normalizer: Normalizer(steps),
+        splitter: Splitter::default(),
+        model: Model::SentencePiece(model),
+    })
+}
+
+fn byte_level_pipeline(parts: &TokenizerParts<'_>, vocab: &Vocab) -> Result<Pipeline, TextError> {
     let name = parts.pre.unwrap_or("default");
-    let pre = PreTokenizer::named(name).ok_or_else(|| TextError::UnknownPreTokenizer {
-        name: name.into(),
-        supported: PreTokenizer::names(),
-    })?;
+    let words = PreTokenizer::named(name);
+    let split = match words {
+        Some(scheme) => Split::Words(scheme),
+        None if name == TEKKEN.0 => {
+            Split::expression(TEKKEN.1).map_err(|problem| TextError::Metadata { problem })?
+        }
+        None => {
+            return Err(TextError::UnknownPreTokenizer {
+                name: name.into(),
+                supported: format!("{}, {}", PreTokenizer::names(), TEKKEN.0),
+            });
+        }
+    };
     let merges = parts.merges.as_deref();
-    let merges = merges.ok_or(TextError::MissingField {
-        field: "tokenizer.ggml.merges",
-    })?;
-    let scheme = ByteLevel::new(vocab, pre, merges)?;
-    Ok((
-        Scheme::ByteLevel(scheme),
-        byte_level::pieces(vocab, &parts.tokens)?,
-    ))
+    let field = "tokenizer.ggml.merges";
+    let merges = merges.ok_or(TextError::MissingField { field })?;
+    let options = BpeOptions {
+        byte_level: true,
+        whole_words: matches!(words, Some(PreTokenizer::Llama3) | None),
+        field,
+        ..BpeOptions::default()
+    };
+    // The file does not say so, but the tokenizers of these models compose characters first.
+    let composed = matches!(words, Some(PreTokenizer::Qwen2 | PreTokenizer::Qwen35));
+    let normalizer = composed.then_some(Normalize::Nfc).into_iter().collect();
+    let merges = merges.iter().map(|merge| split_merge(merge));
+    Ok(Pipeline {
+        normalizer: Normalizer(normalizer),
+        splitter: Splitter(vec![split]),
+        model: Model::Bpe(Bpe::new(vocab, merges, options)?),
+    })
 }
 
 /// Tokens that are matched whole.
@@ -285,18 +331,8 @@ fn special_tokens(
             TokenKind::UserDefined => false,
             TokenKind::Normal | TokenKind::Unused | TokenKind::Byte => continue,
         };
-        if text.len() > MAX_SPECIAL_BYTES {
-            return Err(TextError::Entry {
-                field: "tokenizer.ggml.tokens",
-                index: id as usize,
-                problem: format!("a special token of {} bytes, at most 1024", text.len()),
-            });
-        }
-        let marker = |text: &str| Marker {
-            text: text.into(),
-            id,
-            control: is_control,
-        };
+        check_special("tokenizer.ggml.tokens", id as usize, text)?;
+        let marker = |text: &str| Marker::new(text, id, is_control);
         if is_control {
             control.push(marker(text));
             all.push(marker(text));
@@ -318,11 +354,28 @@ fn special_tokens(
     })
 }
 
-fn end_ids(parts: &TokenizerParts<'_>, vocab: &Vocab) -> Vec<TokenId> {
-    let mut ends: Vec<TokenId> = [parts.eos, parts.eot, parts.eom]
-        .into_iter()
-        .flatten()
-        .collect();
+/// Whether a token is short enough to be looked for at every place of a text.
+pub(super) fn check_special(
+    field: &'static str,
+    index: usize,
+    text: &str,
+) -> Result<(), TextError> {
+    if text.len() <= MAX_SPECIAL_BYTES {
+        return Ok(());
+    }
+    Err(TextError::Entry {
+        field,
+        index,
+        problem: format!("a special token of {} bytes, at most 1024", text.len()),
+    })
+}
+
+/// The tokens that end a generation: those given, and those of well-known names.
+pub(super) fn end_ids(
+    given: impl IntoIterator<Item = Option<TokenId>>,
+    vocab: &Vocab,
+) -> Vec<TokenId> {
+    let mut ends: Vec<TokenId> = given.into_iter().flatten().collect();
     let named = END_TEXTS
         .iter()
         .filter_map(|text| vocab.find(text.as_bytes()));

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::TokenId;
+use super::unicode::is_mark;
 
 /// A set of strings that stand for control tokens, ready to be found in texts.
 ///
@@ -22,6 +23,28 @@ pub(super) struct Marker {
     pub(super) id: TokenId,
     /// A control token, that only a trusted text may name.
     pub(super) control: bool,
+    /// Is to be found in normalized text.
+    pub(super) normalized: bool,
+    /// Counts only where no word character is beside it.
+    pub(super) single_word: bool,
+    /// Takes the white space on its left with it.
+    pub(super) strip_left: bool,
+    /// Takes the white space on its right with it.
+    pub(super) strip_right: bool,
+}
+
+impl Marker {
+    pub(super) fn new(text: &str, id: TokenId, control: bool) -> Self {
+        Self {
+            text: text.into(),
+            id,
+            control,
+            normalized: false,
+            single_word: false,
+            strip_left: false,
+            strip_right: false,
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -36,12 +59,8 @@ impl Default for Starts {
 impl Markers {
     /// The set of the given strings; empty ones are left out.
     pub fn new<'a>(texts: impl IntoIterator<Item = &'a str>) -> Self {
-        let entry = |text: &str| Marker {
-            text: text.into(),
-            id: 0,
-            control: true,
-        };
-        Self::of(texts.into_iter().map(entry).collect())
+        let entries = texts.into_iter().map(|text| Marker::new(text, 0, true));
+        Self::of(entries.collect())
     }
 
     pub(super) fn of(mut entries: Vec<Marker>) -> Self {
@@ -110,34 +129,59 @@ impl Markers {
         best
     }
 
-    /// Cuts `text` into plain stretches and whole tokens, in order. A control token counts where
-    /// `trusted` gives true for its byte range; any other entry always counts.
+    /// Cuts `text` into plain stretches and whole tokens, in order. An entry counts where `allow`
+    /// lets it pass; it gets the byte range too.
     pub(super) fn split<'t>(
         &self,
         text: &'t str,
-        trusted: impl Fn(Range<usize>) -> bool,
+        allow: impl Fn(&Marker, Range<usize>) -> bool,
         mut emit: impl FnMut(Segment<'t>),
     ) {
         let bytes = text.as_bytes();
         let (mut start, mut at) = (0, 0);
         while at < bytes.len() {
-            let allow =
-                |entry: &Marker, length| !entry.control || trusted(at..at.saturating_add(length));
+            let allow = |entry: &Marker, length| allow(entry, at..at.saturating_add(length));
             let Some(found) = self.longest_at(&bytes[at..], allow) else {
                 at += 1;
                 continue;
             };
-            if start < at {
-                emit(Segment::Text(&text[start..at]));
+            let end = at + found.text.len();
+            if found.single_word && (ends_a_word(&text[..at]) || begins_a_word(&text[end..])) {
+                at = end;
+                continue;
+            }
+            let mut before = &text[start..at];
+            if found.strip_left {
+                before = before.trim_end();
+            }
+            if !before.is_empty() {
+                emit(Segment::Text(before));
             }
             emit(Segment::Token(found.id));
-            at += found.text.len();
+            let after = &text[end..];
+            at = match found.strip_right {
+                true => text.len() - after.trim_start().len(),
+                false => end,
+            };
             start = at;
         }
         if start < bytes.len() {
             emit(Segment::Text(&text[start..]));
         }
     }
+}
+
+fn ends_a_word(text: &str) -> bool {
+    text.chars().next_back().is_some_and(is_word)
+}
+
+fn begins_a_word(text: &str) -> bool {
+    text.chars().next().is_some_and(is_word)
+}
+
+/// What `\w` matches (Unicode Technical Standard 18, annex C).
+fn is_word(c: char) -> bool {
+    c == '_' || c.is_alphanumeric() || is_mark(c) || matches!(c, '\u{200c}' | '\u{200d}')
 }
 
 /// A part of a text that [`Markers::split`] cut.

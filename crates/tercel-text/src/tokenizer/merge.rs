@@ -58,6 +58,13 @@ impl Merger {
         self.symbols.push(symbol);
     }
 
+    /// Makes the last symbol of the word longer by `len` bytes.
+    pub(super) fn extend_last(&mut self, len: usize) {
+        if let Some(last) = self.symbols.last_mut() {
+            last.len += len;
+        }
+    }
+
     /// Merges until `rule` knows no pair any more, in O(n log n) for n symbols. `rule` gives the
     /// rank and the resulting token of a pair, or `None` where it may not be merged.
     pub(super) fn run(&mut self, rule: impl Fn(&Symbol, &Symbol) -> Option<(u32, TokenId)>) {

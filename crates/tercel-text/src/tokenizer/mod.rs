@@ -1,25 +1,37 @@
 //! From text to token ids and back.
 
+mod bpe;
 mod build;
 mod byte_level;
+mod charsmap;
+mod hf;
 mod markers;
 mod merge;
+mod normalize;
+mod pattern;
+mod pipeline;
 mod pretokenize;
 mod sentencepiece;
+mod split;
+mod spm;
+mod trie;
 mod unicode;
+mod unicode_sets;
+mod unigram;
 mod vocab;
+mod wordpiece;
 
 use std::ops::Range;
 
 pub use build::TokenizerParts;
+pub use hf::HfTokenizerFiles;
 pub use markers::Markers;
 pub use vocab::TokenKind;
 
+use crate::error::TextError;
 use crate::template::Rendered;
-use byte_level::ByteLevel;
-use markers::Segment;
-use merge::Merger;
-use sentencepiece::{SPACE, SentencePiece};
+use markers::{Marker, Segment};
+use pipeline::{Pipeline, Scratch};
 use vocab::{Arena, Vocab};
 
 /// The number of a token in a vocabulary.
@@ -34,16 +46,17 @@ pub struct Tokenizer {
     vocab: Vocab,
     /// The bytes each token stands for.
     pieces: Arena,
-    scheme: Scheme,
+    pipeline: Pipeline,
     model: String,
     pre: String,
-    /// Control, unknown and user-defined tokens, to be found whole.
+    /// Control, unknown and user-defined tokens, to be found whole in a text as it is written.
     specials: Markers,
-    /// SentencePiece's user-defined tokens with spaces, written with the visible space.
-    spaced: Markers,
+    /// Those to be found once the text is normalized, spelled likewise.
+    normalized_specials: Markers,
     /// Control and unknown tokens alone.
     control: Markers,
-    add_space_prefix: bool,
+    /// A decoded text loses the space in front.
+    strip_space_prefix: bool,
     add_bos: bool,
     add_eos: bool,
     bos: Option<TokenId>,
@@ -54,9 +67,12 @@ pub struct Tokenizer {
     ends: Vec<TokenId>,
 }
 
-enum Scheme {
-    ByteLevel(ByteLevel),
-    SentencePiece(SentencePiece),
+/// Where the names of control tokens mean those tokens.
+#[derive(Clone, Copy)]
+enum Trust<'p> {
+    Nowhere,
+    Everywhere,
+    InPrompt(&'p Rendered),
 }
 
 impl Tokenizer {
@@ -65,12 +81,14 @@ impl Tokenizer {
         self.vocab.len()
     }
 
-    /// The kind of tokenizer, as the file names it: `gpt2` or `llama`.
+    /// The kind of tokenizer, as the file names it: `gpt2` or `llama` in a GGUF file, `BPE`,
+    /// `Unigram` or `WordPiece` in a `tokenizer.json`.
     pub fn model(&self) -> &str {
         &self.model
     }
 
-    /// The pre-tokenizer, as the file names it; `default` where it names none.
+    /// The pre-tokenizer, as the file names it: `default` where a GGUF file names none, `none`
+    /// where a `tokenizer.json` has none.
     pub fn pre_tokenizer(&self) -> &str {
         &self.pre
     }
@@ -80,64 +98,76 @@ impl Tokenizer {
     /// Some byte-level vocabularies have no token for certain control characters, which then
     /// leave no id, as in the model's own training; see [`Tokenizer::lost_bytes`].
     pub fn encode(&self, text: &str) -> Vec<TokenId> {
-        self.encode_where(text, |_| false)
+        self.encode_where(text, Trust::Nowhere)
     }
 
     /// The ids of a text in which the names of control tokens mean those tokens.
     pub fn encode_trusted(&self, text: &str) -> Vec<TokenId> {
-        self.encode_where(text, |_| true)
+        self.encode_where(text, Trust::Everywhere)
     }
 
     /// The ids of a rendered template: the markers that the template wrote are control tokens,
     /// the same characters in a message are text.
     pub fn encode_rendered(&self, prompt: &Rendered) -> Vec<TokenId> {
-        self.encode_where(prompt.text(), |range| prompt.is_trusted(range))
+        self.encode_where(prompt.text(), Trust::InPrompt(prompt))
     }
 
     /// How many bytes of `text` the vocabulary cannot express and [`Tokenizer::encode`] leaves
     /// out.
     pub fn lost_bytes(&self, text: &str) -> usize {
-        match &self.scheme {
-            Scheme::ByteLevel(scheme) => scheme.lost_bytes(text),
-            Scheme::SentencePiece(_) => 0,
-        }
+        self.pipeline.lost_bytes(text)
     }
 
-    fn encode_where(&self, text: &str, trusted: impl Fn(Range<usize>) -> bool) -> Vec<TokenId> {
+    fn encode_where(&self, text: &str, trust: Trust<'_>) -> Vec<TokenId> {
         let mut ids = Vec::with_capacity(text.len() / 3);
-        let mut merger = Merger::default();
-        let mut spelled = String::new();
-        let mut after_token = true;
-        self.specials.split(text, trusted, |segment| match segment {
-            Segment::Token(id) => {
-                ids.push(id);
-                after_token = true;
-            }
-            Segment::Text(text) => match &self.scheme {
-                Scheme::ByteLevel(scheme) => {
-                    scheme.encode(&self.vocab, text, &mut merger, &mut ids);
-                }
-                Scheme::SentencePiece(scheme) => {
-                    spelled.clear();
-                    if after_token && self.add_space_prefix {
-                        spelled.push(SPACE);
-                    }
-                    after_token = false;
-                    spelled.extend(text.chars().map(|c| if c == ' ' { SPACE } else { c }));
-                    self.spaced.split(
-                        &spelled,
-                        |_| true,
-                        |segment| match segment {
-                            Segment::Token(id) => ids.push(id),
-                            Segment::Text(text) => {
-                                scheme.encode(&self.vocab, text, &mut merger, &mut ids);
-                            }
-                        },
-                    );
-                }
+        let mut scratch = Scratch::default();
+        let start = text.as_ptr();
+        let allow = |marker: &Marker, range: Range<usize>| match trust {
+            // A normalized text has no ranges: what a template writes is found here, spelled as
+            // the vocabulary spells it.
+            _ if marker.normalized => match trust {
+                Trust::InPrompt(prompt) => marker.control && prompt.is_trusted(range),
+                Trust::Nowhere | Trust::Everywhere => false,
             },
+            _ if !marker.control => true,
+            Trust::Nowhere => false,
+            Trust::Everywhere => true,
+            Trust::InPrompt(prompt) => prompt.is_trusted(range),
+        };
+        self.specials.split(text, allow, |segment| match segment {
+            Segment::Token(id) => ids.push(id),
+            Segment::Text(text) => {
+                let at_start = text.as_ptr() == start;
+                self.encode_stretch(text, at_start, trust, &mut scratch, &mut ids);
+            }
         });
         ids
+    }
+
+    /// A stretch without whole tokens, but for those of the normalized text.
+    fn encode_stretch(
+        &self,
+        text: &str,
+        at_start: bool,
+        trust: Trust<'_>,
+        scratch: &mut Scratch,
+        ids: &mut Vec<TokenId>,
+    ) {
+        let text = self.pipeline.normalize(text);
+        let start = text.as_ptr();
+        let trusted = matches!(trust, Trust::Everywhere);
+        self.normalized_specials.split(
+            &text,
+            |marker, _| trusted || !marker.control,
+            |segment| match segment {
+                Segment::Token(id) => ids.push(id),
+                Segment::Text(text) => {
+                    let at_start = at_start && text.as_ptr() == start;
+                    self.pipeline
+                        .encode(&self.vocab, text, at_start, scratch, ids);
+                }
+            },
+        );
     }
 
     /// The text that the ids stand for. Control tokens have none; U+FFFD replaces what is not
@@ -149,7 +179,7 @@ impl Tokenizer {
         }
         let text = String::from_utf8_lossy(&bytes);
         let text = match text.strip_prefix(' ') {
-            Some(stripped) if self.add_space_prefix => stripped,
+            Some(stripped) if self.strip_space_prefix => stripped,
             _ => &text,
         };
         text.to_owned()
@@ -214,6 +244,26 @@ impl Tokenizer {
     /// Every token that ends a generation, ascending: end of sequence, of turn, of message.
     pub fn end_ids(&self) -> &[TokenId] {
         &self.ends
+    }
+
+    /// Lets generation end with these tokens too, such as the `eos_token_id` list of a
+    /// `generation_config.json`.
+    ///
+    /// # Errors
+    /// An id outside the vocabulary; then nothing is added.
+    pub fn add_ends(&mut self, ids: &[TokenId]) -> Result<(), TextError> {
+        let vocab_size = self.vocab_size();
+        if let Some(id) = ids.iter().find(|id| **id as usize >= vocab_size) {
+            return Err(TextError::TokenId {
+                field: "eos_token_id",
+                id: *id,
+                vocab_size,
+            });
+        }
+        self.ends.extend_from_slice(ids);
+        self.ends.sort_unstable();
+        self.ends.dedup();
+        Ok(())
     }
 
     /// The texts of the control tokens, for [`crate::TemplateInput`].

@@ -4,21 +4,40 @@
 //! here are those expressions written out by hand, and the parity tests compare them with the
 //! expressions themselves.
 
-use super::unicode::{Class, class};
+use super::unicode::{Class, class, is_mark};
 
-/// How text is cut into words.
+/// How text is cut into words. [`EXPRESSIONS`] says what each scheme is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PreTokenizer {
-    /// `'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`
     Gpt2,
     /// Each digit on its own, then what lies between as [`PreTokenizer::Gpt2`].
     SmolLm,
-    /// `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|`
-    /// ` ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`
     Llama3,
-    /// As [`PreTokenizer::Llama3`], with each digit on its own (`\p{N}`).
+    /// As [`PreTokenizer::Llama3`], with each digit on its own.
     Qwen2,
+    /// As [`PreTokenizer::Qwen2`], with marks taken for letters.
+    Qwen35,
 }
+
+/// The regular expressions that models were trained with, for those that are one expression.
+const EXPRESSIONS: &[(&str, PreTokenizer)] = &[
+    (
+        r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+        PreTokenizer::Gpt2,
+    ),
+    (
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        PreTokenizer::Llama3,
+    ),
+    (
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        PreTokenizer::Qwen2,
+    ),
+    (
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        PreTokenizer::Qwen35,
+    ),
+];
 
 impl PreTokenizer {
     /// Names that files use in `tokenizer.ggml.pre`.
@@ -30,7 +49,16 @@ impl PreTokenizer {
         ("llama3", Self::Llama3),
         ("llama-v3", Self::Llama3),
         ("qwen2", Self::Qwen2),
+        ("qwen35", Self::Qwen35),
     ];
+
+    /// The scheme that does what a regular expression does, where there is one.
+    pub(super) fn of_expression(expression: &str) -> Option<Self> {
+        EXPRESSIONS
+            .iter()
+            .find(|(known, _)| *known == expression)
+            .map(|(_, scheme)| *scheme)
+    }
 
     pub(super) fn named(name: &str) -> Option<Self> {
         Self::NAMES
@@ -49,8 +77,9 @@ impl PreTokenizer {
     pub(super) fn split<'t>(self, text: &'t str, mut word: impl FnMut(&'t str)) {
         match self {
             Self::Gpt2 => cut(text, gpt2_word, &mut word),
-            Self::Llama3 => cut(text, |rest| llama3_word(rest, 3), &mut word),
-            Self::Qwen2 => cut(text, |rest| llama3_word(rest, 1), &mut word),
+            Self::Llama3 => cut(text, |rest| llama3_word(rest, 3, class), &mut word),
+            Self::Qwen2 => cut(text, |rest| llama3_word(rest, 1, class), &mut word),
+            Self::Qwen35 => cut(text, |rest| llama3_word(rest, 1, mark_is_letter), &mut word),
             Self::SmolLm => {
                 let mut start = 0;
                 for (at, digit) in text.char_indices().filter(|(_, c)| c.is_numeric()) {
@@ -85,14 +114,18 @@ fn gpt2_word(text: &str) -> usize {
     }
 }
 
+fn mark_is_letter(c: char) -> Class {
+    if is_mark(c) { Class::Letter } else { class(c) }
+}
+
 /// The length of the first word of a text that is not empty; numbers are cut every `digits`.
-fn llama3_word(text: &str, digits: usize) -> usize {
+fn llama3_word(text: &str, digits: usize, class: impl Fn(char) -> Class) -> usize {
     if let Some(length) = contraction(text, true) {
         return length;
     }
     let mut chars = text.chars();
     let first = chars.next().unwrap_or(' ');
-    let (kind, next) = (class(first), chars.next().map(class));
+    let (kind, next) = (class(first), chars.next().map(&class));
     let letters = |c| class(c) == Class::Letter;
     if kind == Class::Letter {
         return run(text, letters);
@@ -108,7 +141,7 @@ fn llama3_word(text: &str, digits: usize) -> usize {
         return first.len_utf8() + run(&text[first.len_utf8()..], letters);
     }
     let body = text.strip_prefix(' ').unwrap_or(text);
-    if body.chars().next().map(class) == Some(Class::Other) {
+    if body.chars().next().map(&class) == Some(Class::Other) {
         let marks = run(body, |c| class(c) == Class::Other);
         let breaks = run(&body[marks..], |c| matches!(c, '\r' | '\n'));
         return text.len() - body.len() + marks + breaks;
@@ -177,7 +210,7 @@ mod tests {
         let file: Words = serde_json::from_str(file).expect("a committed file");
         assert!(file.texts.len() >= 320);
         for Text { text, words } in &file.texts {
-            assert_eq!(words.len(), 4);
+            assert_eq!(words.len(), 5);
             for (name, expected) in words {
                 let scheme = PreTokenizer::named(name).expect("a name of the table");
                 let (mut lengths, mut joined) = (Vec::new(), String::new());

@@ -53,6 +53,9 @@ impl SentencePiece {
                 _ => {}
             }
         }
+        // An unknown space would let a run of unknown characters reach over the cut.
+        let space = SPACE.encode_utf8(&mut [0; 4]).as_bytes().to_vec();
+        words_stand_alone &= vocab.find_normal(&space).is_some();
         let unknown = unknown.unwrap_or(NO_TOKEN);
         if unknown == NO_TOKEN && bytes.contains(&NO_TOKEN) {
             let problem = "byte tokens are missing and there is no unknown token".into();
@@ -105,12 +108,20 @@ impl SentencePiece {
             let id = vocab.find_normal(text)?;
             Some((*self.ranks.get(id as usize)?, id))
         });
+        // One unknown token stands for a run of unknown characters.
+        let mut unknown = false;
         for symbol in merger.symbols() {
-            if symbol.id == NO_TOKEN {
-                let text = &word.as_bytes()[symbol.start..symbol.start + symbol.len];
-                self.spell(text, out);
-            } else {
+            if symbol.id != NO_TOKEN {
                 out.push(symbol.id);
+                unknown = false;
+                continue;
+            }
+            let text = &word.as_bytes()[symbol.start..symbol.start + symbol.len];
+            if !self.spell(text, out) {
+                if !unknown {
+                    out.push(self.unknown);
+                }
+                unknown = true;
             }
         }
     }
@@ -126,14 +137,14 @@ impl SentencePiece {
             .flatten()
     }
 
-    /// A character as its bytes, or as the unknown token where a byte has none.
-    fn spell(&self, text: &[u8], out: &mut Vec<TokenId>) {
+    /// A character as its bytes; false where a byte has no token.
+    fn spell(&self, text: &[u8], out: &mut Vec<TokenId>) -> bool {
         let token = |byte: &u8| self.bytes[usize::from(*byte)];
-        if text.iter().all(|byte| token(byte) != NO_TOKEN) {
+        let spelled = text.iter().all(|byte| token(byte) != NO_TOKEN);
+        if spelled {
             out.extend(text.iter().map(token));
-        } else if self.unknown != NO_TOKEN {
-            out.push(self.unknown);
         }
+        spelled
     }
 }
 
@@ -160,7 +171,7 @@ pub(super) fn pieces(vocab: &Vocab, tokens: &[&str]) -> Result<Arena, TextError>
 }
 
 /// `<0x0A>` gives 10.
-fn parse_byte(text: &str) -> Option<u8> {
+pub(super) fn parse_byte(text: &str) -> Option<u8> {
     let digits = text.strip_prefix("<0x")?.strip_suffix('>')?;
     let hex = digits.len() == 2 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
     hex.then(|| u8::from_str_radix(digits, 16).ok()).flatten()

@@ -7,7 +7,7 @@ use super::TokenId;
 use crate::error::TextError;
 
 /// Most tokens a vocabulary may hold; the largest published ones have about 262,000.
-const MAX_TOKENS: usize = 1 << 24;
+pub(super) const MAX_TOKENS: usize = 1 << 24;
 
 /// What a token is for, as `tokenizer.ggml.token_type` says it (gguf-py, `TokenType`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

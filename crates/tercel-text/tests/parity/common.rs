@@ -97,3 +97,70 @@ pub(crate) fn check(tokenizer: &Tokenizer, texts: &[Text]) {
     );
     assert!(all >= 320, "only {all} texts");
 }
+
+/// Texts, and their ids by several tokenizers.
+#[derive(serde::Deserialize)]
+pub(crate) struct Sets {
+    texts: Vec<String>,
+    ids: std::collections::BTreeMap<String, Vec<Brief>>,
+}
+
+/// The ids of a text, and what they decode to where that is not the text.
+#[derive(serde::Deserialize)]
+#[serde(untagged)]
+enum Brief {
+    Same(String),
+    Changed(String, String),
+}
+
+impl Sets {
+    pub(crate) fn load(name: &str) -> Self {
+        let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../test-data/tokenizers");
+        let text = std::fs::read_to_string(root.join(name)).expect("a committed file");
+        serde_json::from_str(&text).expect("the shape that make_tokenizers.py writes")
+    }
+}
+
+/// Compares ids and decoded texts with one set, and plain texts by every door.
+pub(crate) fn check_set(tokenizer: &Tokenizer, sets: &Sets, name: &str) {
+    let set = &sets.ids[name];
+    assert_eq!(set.len(), sets.texts.len());
+    assert!(set.len() >= 400, "only {} texts", set.len());
+    let mut wrong = Vec::new();
+    for (text, brief) in sets.texts.iter().zip(set) {
+        let (ids, decoded) = match brief {
+            Brief::Same(ids) => (ids, text),
+            Brief::Changed(ids, decoded) => (ids, decoded),
+        };
+        let ids: Vec<u32> = ids
+            .split_whitespace()
+            .map(|id| id.parse().expect("an id"))
+            .collect();
+        let trusted = tokenizer.encode_trusted(text);
+        if trusted != ids {
+            wrong.push(format!("{text:?}: {trusted:?}, Python gives {ids:?}"));
+        }
+        let found = tokenizer.decode(&ids);
+        if found != *decoded {
+            wrong.push(format!(
+                "{text:?} decodes to {found:?}, Python gives {decoded:?}"
+            ));
+        }
+        let plain = tokenizer.encode(text);
+        let mut markers = tokenizer.markers().iter();
+        if plain != trusted && !markers.any(|marker| text.contains(marker)) {
+            wrong.push(format!("{text:?}: {plain:?} as plain text"));
+        }
+        let control = plain
+            .iter()
+            .find(|id| tokenizer.kind(**id) == TokenKind::Control);
+        assert_eq!(control, None, "{text:?}");
+    }
+    let (count, all) = (wrong.len(), set.len());
+    wrong.truncate(20);
+    assert!(
+        wrong.is_empty(),
+        "{name}: {count} of {all} texts differ:\n{}",
+        wrong.join("\n")
+    );
+}

@@ -8,4 +8,6 @@ mod markers;
 #[cfg(test)]
 mod models;
 #[cfg(test)]
+mod published;
+#[cfg(test)]
 mod tokenizers;
