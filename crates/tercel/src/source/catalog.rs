@@ -149,7 +149,12 @@ impl Catalog {
     pub fn resolve(&self, name: &str) -> Option<&CatalogEntry> {
         self.entry(name).or_else(|| {
             let mut entries = self.entries.iter();
-            entries.find(|entry| entry.name.split_once(':').is_some_and(|(family, _)| family == name))
+            entries.find(|entry| {
+                entry
+                    .name
+                    .split_once(':')
+                    .is_some_and(|(family, _)| family == name)
+            })
         })
     }
 
@@ -250,7 +255,13 @@ impl CatalogEntry {
 
 impl CatalogSource {
     fn is_unverified(&self) -> bool {
-        matches!(self, Self::Hub { unverified: true, .. })
+        matches!(
+            self,
+            Self::Hub {
+                unverified: true,
+                ..
+            }
+        )
     }
 }
 

@@ -164,7 +164,11 @@ impl Repository<'_> {
         let index = files[at].clone();
         job.sum = Some(Sum::Unknown);
         let place = hub_name(self.repo, self.revision, Some(INDEX));
-        if let Some(size) = index.expected.size_bytes.filter(|size| *size > LARGEST_INDEX_BYTES) {
+        if let Some(size) = index
+            .expected
+            .size_bytes
+            .filter(|size| *size > LARGEST_INDEX_BYTES)
+        {
             return Err(SourceError::InvalidIndex {
                 place,
                 reason: format!("has {size} bytes, which is too large for an index"),
@@ -172,8 +176,7 @@ impl Repository<'_> {
         }
         let (path, _) = self.finish(&index, job)?;
         let bytes = fs::read(&path).map_err(|error| read_error(&path, error))?;
-        let named =
-            shards(&bytes).map_err(|reason| SourceError::InvalidIndex { place, reason })?;
+        let named = shards(&bytes).map_err(|reason| SourceError::InvalidIndex { place, reason })?;
         let Selection { files, shards, .. } = &mut self.selection;
         let find = |name: &str| shards.iter().find(|shard| shard.path == name).cloned();
         match named.iter().find(|name| find(name).is_none()) {
@@ -194,11 +197,7 @@ impl Repository<'_> {
     }
 
     /// The whole file, fetched now or by an earlier try.
-    fn finish(
-        &self,
-        file: &Wanted,
-        job: &mut Job<'_>,
-    ) -> Result<(PathBuf, Finished), SourceError> {
+    fn finish(&self, file: &Wanted, job: &mut Job<'_>) -> Result<(PathBuf, Finished), SourceError> {
         let folder = self.staging.join(FINISHED);
         let path = folder.join(&file.name);
         let note = folder.join(format!("{}.note.json", file.name));
@@ -248,12 +247,14 @@ impl Finished {
     fn is_still(&self, path: &Path, expected: &Expected, of: &HubFile, is_commit: bool) -> bool {
         let size = self.file.size_bytes;
         let is_whole = fs::metadata(path).is_ok_and(|there| there.is_file() && there.len() == size);
-        let fits = expected
-            .check("", size, Some(&self.file.sha256))
-            .is_ok();
+        let fits = expected.check("", size, Some(&self.file.sha256)).is_ok();
         let is_known = match expected {
-            Expected { sha256: Some(_), .. } => true,
-            Expected { git_sha1: Some(_), .. } => expected.check_git("", path).is_ok(),
+            Expected {
+                sha256: Some(_), ..
+            } => true,
+            Expected {
+                git_sha1: Some(_), ..
+            } => expected.check_git("", path).is_ok(),
             _ => is_commit && self.place == of.place(),
         };
         is_whole && fits && is_known

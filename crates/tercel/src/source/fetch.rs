@@ -91,9 +91,16 @@ impl Expected {
     /// What a file that passed [`Expected::check`] and [`Expected::check_git`] was compared with.
     pub(super) fn checked(&self) -> Checked {
         match self {
-            Self { sha256: Some(_), .. } => Checked::Sha256,
-            Self { git_sha1: Some(_), .. } => Checked::GitSha1,
-            Self { size_bytes: Some(_), .. } => Checked::Size,
+            Self {
+                sha256: Some(_), ..
+            } => Checked::Sha256,
+            Self {
+                git_sha1: Some(_), ..
+            } => Checked::GitSha1,
+            Self {
+                size_bytes: Some(_),
+                ..
+            } => Checked::Size,
             _ => Checked::Unknown,
         }
     }

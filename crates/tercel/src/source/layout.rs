@@ -26,7 +26,9 @@ const OPTIONAL: [&str; 5] = [
 
 /// The files of a checkpoint besides its weights, of those that `has` knows.
 pub(super) fn small_files(has: impl Fn(&str) -> bool) -> Vec<&'static str> {
-    let tokenizer = [TOKENIZER, SENTENCEPIECE].into_iter().find(|name| has(name));
+    let tokenizer = [TOKENIZER, SENTENCEPIECE]
+        .into_iter()
+        .find(|name| has(name));
     [CONFIG]
         .into_iter()
         .chain(tokenizer)
@@ -132,7 +134,10 @@ mod tests {
     #[test]
     fn split_files_are_told_by_their_numbers() {
         let split = SplitName::parse("d/m-00002-of-00003.GGUF").expect("a part");
-        assert_eq!((split.stem.as_str(), split.index, split.count), ("d/m", 2, 3));
+        assert_eq!(
+            (split.stem.as_str(), split.index, split.count),
+            ("d/m", 2, 3)
+        );
         assert_eq!(split.part(1), "d/m-00001-of-00003.GGUF");
         assert_eq!(split.parts().count(), 3);
         for whole in [
@@ -155,7 +160,12 @@ mod tests {
     fn a_checkpoint_is_its_config_its_tokenizer_and_what_belongs_to_them() {
         let of = |there: &[&str]| small_files(|name| there.contains(&name));
         assert_eq!(
-            of(&["tokenizer.model", "tokenizer.json", "config.json", "pytorch_model.bin"]),
+            of(&[
+                "tokenizer.model",
+                "tokenizer.json",
+                "config.json",
+                "pytorch_model.bin"
+            ]),
             ["config.json", "tokenizer.json"]
         );
         assert_eq!(
@@ -168,21 +178,47 @@ mod tests {
     fn an_index_names_plain_files_or_is_refused() {
         let read = |text: &str| shards(text.as_bytes());
         assert_eq!(
-            read(r#"{"metadata":{},"weight_map":{"a":"m-2.safetensors","b":"m-1.safetensors","c":"m-2.safetensors"}}"#),
-            Ok(vec!["m-1.safetensors".to_owned(), "m-2.safetensors".to_owned()])
+            read(
+                r#"{"metadata":{},"weight_map":{"a":"m-2.safetensors","b":"m-1.safetensors","c":"m-2.safetensors"}}"#
+            ),
+            Ok(vec![
+                "m-1.safetensors".to_owned(),
+                "m-2.safetensors".to_owned()
+            ])
         );
         for (text, reason) in [
             ("{}", "is no index"),
             ("[1", "is no index"),
             (r#"{"weight_map":{}}"#, "names no file"),
             (r#"{"weight_map":{"a":7}}"#, "is no index"),
-            (r#"{"weight_map":{"a":"../m.safetensors"}}"#, "names `../m.safetensors`"),
-            (r#"{"weight_map":{"a":"/m.safetensors"}}"#, "no safetensors file"),
-            (r#"{"weight_map":{"a":"d/m.safetensors"}}"#, "no safetensors file"),
-            (r#"{"weight_map":{"a":"d\\m.safetensors"}}"#, "no safetensors file"),
-            (r#"{"weight_map":{"a":".m.safetensors"}}"#, "no safetensors file"),
-            (r#"{"weight_map":{"a":"m\n.safetensors"}}"#, "names `m\\n.safetensors`"),
-            (r#"{"weight_map":{"a":"config.json"}}"#, "no safetensors file"),
+            (
+                r#"{"weight_map":{"a":"../m.safetensors"}}"#,
+                "names `../m.safetensors`",
+            ),
+            (
+                r#"{"weight_map":{"a":"/m.safetensors"}}"#,
+                "no safetensors file",
+            ),
+            (
+                r#"{"weight_map":{"a":"d/m.safetensors"}}"#,
+                "no safetensors file",
+            ),
+            (
+                r#"{"weight_map":{"a":"d\\m.safetensors"}}"#,
+                "no safetensors file",
+            ),
+            (
+                r#"{"weight_map":{"a":".m.safetensors"}}"#,
+                "no safetensors file",
+            ),
+            (
+                r#"{"weight_map":{"a":"m\n.safetensors"}}"#,
+                "names `m\\n.safetensors`",
+            ),
+            (
+                r#"{"weight_map":{"a":"config.json"}}"#,
+                "no safetensors file",
+            ),
         ] {
             let error = read(text).expect_err(text);
             assert!(error.contains(reason), "{text}: {error}");

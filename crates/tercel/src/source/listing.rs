@@ -6,9 +6,7 @@ use super::SourceError;
 use super::choose;
 use super::fetch::Expected;
 use super::hub::LARGEST_FILE_BYTES;
-use super::layout::{
-    CONFIG, INDEX, SplitName, WEIGHTS, has_tokenizer, is_gguf, small_files,
-};
+use super::layout::{CONFIG, INDEX, SplitName, WEIGHTS, has_tokenizer, is_gguf, small_files};
 use super::local::ModelKind;
 use super::model_ref::check_hub_parts;
 use super::plan::plain_file_name;
@@ -175,7 +173,11 @@ impl Selection {
         };
         let mut files = Vec::new();
         for path in paths {
-            files.push(listing.wanted(&path).ok_or_else(|| format!("has no {path}"))?);
+            files.push(
+                listing
+                    .wanted(&path)
+                    .ok_or_else(|| format!("has no {path}"))?,
+            );
         }
         Ok(Self {
             kind: match split {

@@ -134,7 +134,12 @@ fn gguf(path: &Path) -> Result<LocalModel, SourceError> {
         }
         parts.push(beside);
     }
-    whole(&split.stem, ModelKind::SplitGguf, &path.with_file_name(split.part(1)), &parts)
+    whole(
+        &split.stem,
+        ModelKind::SplitGguf,
+        &path.with_file_name(split.part(1)),
+        &parts,
+    )
 }
 
 /// The model of a directory without GGUF files.
@@ -167,7 +172,10 @@ pub(super) fn directory(path: &Path, names: &[String]) -> Result<LocalModel, Sou
         .collect();
     // `.` and `..` have no name of their own.
     let full = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let name = full.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+    let name = full
+        .file_name()
+        .unwrap_or(path.as_os_str())
+        .to_string_lossy();
     whole(&name, ModelKind::Directory, path, &files)
 }
 

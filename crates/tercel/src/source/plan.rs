@@ -193,7 +193,10 @@ mod tests {
             assert_eq!(plain_file_name(file), expected);
         }
         let long = plain_file_name(&format!("{}-00001-of-00002.gguf", "x".repeat(300)));
-        assert!(long.len() == 150 && long.ends_with("x-00001-of-00002.gguf"), "{long}");
+        assert!(
+            long.len() == 150 && long.ends_with("x-00001-of-00002.gguf"),
+            "{long}"
+        );
     }
 
     #[test]

@@ -99,7 +99,8 @@ impl Record {
         if metadata.len() > LARGEST_BYTES {
             return Err(format!("{FILE_NAME} is too large"));
         }
-        let text = fs::read(path).map_err(|error| format!("{FILE_NAME} cannot be read: {error}"))?;
+        let text =
+            fs::read(path).map_err(|error| format!("{FILE_NAME} cannot be read: {error}"))?;
         let record = Self::parse(&text)?;
         for file in &record.files {
             let name = &file.name;
@@ -122,8 +123,13 @@ impl Record {
             schema: u32,
         }
         let torn = |error: serde_json::Error| format!("{FILE_NAME} is damaged: {error}");
-        let record = match serde_json::from_slice::<Version>(text).map_err(torn)?.schema {
-            1 => serde_json::from_slice::<OneFile>(text).map_err(torn)?.into(),
+        let record = match serde_json::from_slice::<Version>(text)
+            .map_err(torn)?
+            .schema
+        {
+            1 => serde_json::from_slice::<OneFile>(text)
+                .map_err(torn)?
+                .into(),
             SCHEMA => serde_json::from_slice::<Self>(text).map_err(torn)?,
             later => {
                 return Err(format!(

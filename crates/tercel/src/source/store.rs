@@ -145,7 +145,10 @@ impl Store {
         let _lock = ModelLock::wait(&staging.with_added_extension("lock"), &mut job)?;
         let mut alias = (plan.name != name).then_some(name);
         if let Some((directory, mut record)) = self.stored(&plan.name)
-            && plan.pin.as_ref().is_none_or(|(_, expected)| record.fits(expected))
+            && plan
+                .pin
+                .as_ref()
+                .is_none_or(|(_, expected)| record.fits(expected))
         {
             if let Some(alias) = alias.take()
                 && !record.answers_to(&alias)
@@ -199,7 +202,11 @@ impl Store {
                 let reason = Record::read(&directory).err()?;
                 let folder = directory.file_name()?.to_string_lossy().into_owned();
                 // The folder is made from the name, so a name that does not give it is not believed.
-                let catalog = self.catalog.entries().iter().map(|entry| entry.name.clone());
+                let catalog = self
+                    .catalog
+                    .entries()
+                    .iter()
+                    .map(|entry| entry.name.clone());
                 let reference = catalog
                     .chain(record::name_in(&directory))
                     .find(|name| safe_name(name) == folder);
@@ -476,12 +483,7 @@ impl Store {
             fs::set_permissions(&file, permissions).map_err(unwritable)?;
             files.push(stored);
         }
-        let mut record = Record::new(
-            plan.name.clone(),
-            delivered.kind,
-            files,
-            delivered.source,
-        );
+        let mut record = Record::new(plan.name.clone(), delivered.kind, files, delivered.source);
         record.aliases.extend(alias);
         record.licence.clone_from(&plan.licence);
         record.commit = delivered.commit;
