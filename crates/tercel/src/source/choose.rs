@@ -1,10 +1,6 @@
-//! Which file is the model, where a place holds several or none.
+//! Which GGUF file is the model, where a place holds several.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-
-use super::SourceError;
-use super::error::read_error;
+use super::layout::SplitName;
 
 /// Quantizations from the one that suits most devices to the one that suits fewest.
 const PREFERENCE: [&str; 18] = [
@@ -12,57 +8,18 @@ const PREFERENCE: [&str; 18] = [
     "Q5_1", "Q6_K", "Q8_0", "Q3_K_M", "Q3_K_L", "Q2_K", "F16", "BF16",
 ];
 
-/// Resolves a path given by the user to one GGUF file.
-pub(super) fn file_at(path: &Path) -> Result<PathBuf, SourceError> {
-    let metadata = fs::metadata(path).map_err(|reason| read_error(path, reason))?;
-    if !metadata.is_dir() {
-        return Ok(path.to_owned());
-    }
-    let mut models = Vec::new();
-    let mut has_safetensors = false;
-    for entry in fs::read_dir(path).map_err(|reason| read_error(path, reason))? {
-        let entry = entry.map_err(|reason| read_error(path, reason))?;
-        let Ok(name) = entry.file_name().into_string() else {
-            continue;
-        };
-        has_safetensors |= name.ends_with(".safetensors");
-        if name.to_lowercase().ends_with(".gguf") && entry.path().is_file() {
-            models.push(name);
-        }
-    }
-    models.sort();
-    match models.as_slice() {
-        [one] => Ok(path.join(one)),
-        [] => Err(SourceError::EmptyDirectory {
-            path: path.to_owned(),
-            detail: if has_safetensors {
-                "no .gguf file; safetensors directories are not supported yet"
-            } else {
-                "no .gguf file"
-            },
-        }),
-        _ => Err(SourceError::AmbiguousDirectory {
-            path: path.to_owned(),
-            files: models,
-        }),
-    }
-}
-
 /// Picks the model among the GGUF files of a repository: the only one, or the one with the wanted
-/// quantization, or the most widely useful one.
+/// quantization, or the most widely useful one. A split model is named by its first part.
 ///
 /// The reason for a refusal continues a sentence that begins with the repository.
 pub(super) fn among(files: &[String], wanted: Option<&str>) -> Result<String, String> {
     let whole: Vec<&String> = files
         .iter()
-        .filter(|file| !is_companion(file) && !is_split(file))
+        .filter(|file| !is_companion(file))
+        .filter(|file| SplitName::parse(file).is_none_or(|split| split.index == 1))
         .collect();
     if whole.is_empty() {
-        return Err(if files.iter().any(|file| is_split(file)) {
-            "has only split GGUF files, which are not supported yet".to_owned()
-        } else {
-            "has no GGUF file that is a language model".to_owned()
-        });
+        return Err("has no GGUF file that is a language model".to_owned());
     }
     let of = |quantization: &str| {
         let mut matching: Vec<&&String> = whole
@@ -83,19 +40,6 @@ pub(super) fn among(files: &[String], wanted: Option<&str>) -> Result<String, St
         .iter()
         .find_map(|quantization| of(quantization))
         .ok_or_else(|| format!("has several GGUF files, name one of {}", listed(&whole)))
-}
-
-/// Whether the file is one of several that make up a model: `-00001-of-00003.gguf`.
-pub(super) fn is_split(file: &str) -> bool {
-    let stem = file.to_lowercase();
-    let stem = stem.trim_end_matches(".gguf");
-    let digits = |text: &str| text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit());
-    stem.rsplit_once("-of-").is_some_and(|(before, count)| {
-        digits(count)
-            && before
-                .rsplit_once('-')
-                .is_some_and(|(_, index)| digits(index))
-    })
 }
 
 /// Projectors and importance matrices lie beside models and are none.
@@ -168,7 +112,21 @@ mod tests {
                     "m-Q4_K_M-00002-of-00002.gguf",
                 ],
                 None,
-                Err("only split"),
+                Ok("m-Q4_K_M-00001-of-00002.gguf"),
+            ),
+            (
+                &[
+                    "Q8_0/m-Q8_0-00001-of-00002.gguf",
+                    "Q8_0/m-Q8_0-00002-of-00002.gguf",
+                    "m-Q6_K.gguf",
+                ],
+                Some("Q8_0"),
+                Ok("Q8_0/m-Q8_0-00001-of-00002.gguf"),
+            ),
+            (
+                &["m-00002-of-00002.gguf"],
+                None,
+                Err("no GGUF file that is a language model"),
             ),
             (
                 &["mmproj.gguf"],
@@ -191,19 +149,6 @@ mod tests {
                 (Err(reason), Err(expected)) => assert!(reason.contains(expected), "{reason}"),
                 (other, _) => panic!("{files:?}: {other:?}"),
             }
-        }
-    }
-
-    #[test]
-    fn split_files_are_told_by_their_numbers() {
-        assert!(is_split("d/m-00001-of-00003.gguf"));
-        for whole in [
-            "m.gguf",
-            "best-of-00003.gguf",
-            "m-1-of-3.gguf",
-            "master-of-none.gguf",
-        ] {
-            assert!(!is_split(whole), "{whole}");
         }
     }
 }

@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::Path;
 
+use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
 use super::SourceError;
@@ -130,6 +131,17 @@ pub(super) fn hash_file(
         }
         step(hasher.bytes())?;
     }
+}
+
+/// The SHA-1 under which git keeps a file, which is that of its length and its bytes, and the SHA-1
+/// of its bytes alone. For small files: nothing can stop it.
+pub(super) fn git_hashes(path: &Path) -> Result<[String; 2], SourceError> {
+    let bytes = fs::read(path).map_err(|reason| read_error(path, reason))?;
+    let git = Sha1::new()
+        .chain_update(format!("blob {}\0", bytes.len()))
+        .chain_update(&bytes)
+        .finalize();
+    Ok([hexadecimal(&git), hexadecimal(&Sha1::digest(&bytes))])
 }
 
 /// Lower-case hexadecimal.

@@ -34,7 +34,7 @@ pub enum SourceError {
         /// The path as given.
         path: PathBuf,
     },
-    /// A directory without a GGUF file.
+    /// A directory with neither a GGUF file nor a checkpoint.
     #[error("directory {} holds no model ({detail})", path.display())]
     EmptyDirectory {
         /// The directory.
@@ -49,6 +49,22 @@ pub enum SourceError {
         path: PathBuf,
         /// The GGUF files in it, sorted.
         files: Vec<String>,
+    },
+    /// A file of a model is not where the others are.
+    #[error("{} is missing, which {} needs", path.display(), needed_by.display())]
+    MissingFile {
+        /// The part or shard that is not there.
+        path: PathBuf,
+        /// The part that was asked for, or the index that names the shard.
+        needed_by: PathBuf,
+    },
+    /// An index of shards cannot be used.
+    #[error("{place} {reason}")]
+    InvalidIndex {
+        /// The file, or its place on the Hub.
+        place: String,
+        /// Continues a sentence that begins with the place.
+        reason: String,
     },
     /// The Hub knows no such repository, revision or file.
     #[error("{what} not found on the Hub: {place}")]
@@ -68,9 +84,9 @@ pub enum SourceError {
         /// Whether a token was sent.
         token_sent: bool,
     },
-    /// A Hub repository without a GGUF file that could be used.
+    /// A Hub repository without a model that could be used.
     #[error("repository {repo} {detail}")]
-    NoGgufInRepository {
+    NoModelInRepository {
         /// `org/repo`.
         repo: String,
         /// What it holds instead.
@@ -97,7 +113,7 @@ pub enum SourceError {
     ChecksumMismatch {
         /// Where the bytes came from.
         place: String,
-        /// `size` or `sha256`.
+        /// `size`, `sha256` or `git sha1`.
         what: &'static str,
         /// What arrived.
         found: String,
@@ -190,10 +206,12 @@ impl SourceError {
             | Self::NotFoundOnHub { .. }
             | Self::NotStored { .. } => "model_not_found",
             Self::InvalidReference { .. } => "invalid_model_reference",
-            Self::EmptyDirectory { .. } => "no_gguf_in_directory",
+            Self::EmptyDirectory { .. } => "no_model_in_directory",
             Self::AmbiguousDirectory { .. } => "ambiguous_directory",
+            Self::MissingFile { .. } => "missing_file",
+            Self::InvalidIndex { .. } => "invalid_index",
             Self::Gated { .. } => "gated",
-            Self::NoGgufInRepository { .. } => "no_gguf_in_repository",
+            Self::NoModelInRepository { .. } => "no_model_in_repository",
             Self::DownloadFailed { .. } | Self::AllSourcesFailed { .. } => "download_failed",
             Self::ChecksumMismatch { .. } => "checksum_mismatch",
             Self::PipMissing { .. } => "pip_missing",
@@ -218,7 +236,14 @@ impl SourceError {
             Self::InvalidReference { .. } => {
                 "use a GGUF file, a catalog name or hf:org/repo[@revision][:file]".to_owned()
             }
-            Self::EmptyDirectory { .. } => "give a .gguf file or a directory with one".to_owned(),
+            Self::EmptyDirectory { .. } => {
+                "give a .gguf file, or a directory with config.json and .safetensors files"
+                    .to_owned()
+            }
+            Self::MissingFile { .. } => {
+                "put it beside the others, or fetch the model again".to_owned()
+            }
+            Self::InvalidIndex { .. } => "fetch the model again".to_owned(),
             Self::AmbiguousDirectory { path, files } => format!(
                 "name one of them, as {}",
                 files
@@ -240,7 +265,7 @@ impl SourceError {
             Self::Gated { repo, .. } => {
                 format!("accept the licence of {repo} on its page, then set HF_TOKEN")
             }
-            Self::NoGgufInRepository { .. } => {
+            Self::NoModelInRepository { .. } => {
                 "look for a repository of the same model whose name ends in GGUF".to_owned()
             }
             Self::DownloadFailed { .. } => {

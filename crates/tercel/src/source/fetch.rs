@@ -1,10 +1,12 @@
 //! What the kinds of sources share while one model is fetched.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::SourceError;
+use super::disk::git_hashes;
+use super::local::Checked;
 use super::progress::{Phase, Progress, ProgressTracker};
 
 /// One fetch as its steps see it: whom to tell, and whether to go on.
@@ -12,6 +14,18 @@ pub(super) struct Job<'a> {
     pub(super) model: String,
     pub(super) tracker: ProgressTracker<'a>,
     pub(super) cancel: &'a dyn Fn() -> bool,
+    /// What was downloaded before the file that is being fetched.
+    pub(super) before: u64,
+    /// The size of all files, for a model of several.
+    pub(super) sum: Option<Sum>,
+}
+
+/// What is to be downloaded altogether.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Sum {
+    Bytes(u64),
+    /// Of several files, not all of which tell their size.
+    Unknown,
 }
 
 impl Job<'_> {
@@ -40,6 +54,12 @@ impl Job<'_> {
     }
 
     pub(super) fn downloading(&mut self, done: u64, total: Option<u64>) {
+        let total = match self.sum {
+            Some(Sum::Bytes(bytes)) => Some(bytes),
+            Some(Sum::Unknown) => None,
+            None => total,
+        };
+        let done = done.saturating_add(self.before);
         self.tracker.bytes(Phase::Downloading, done, total);
     }
 
@@ -53,9 +73,57 @@ impl Job<'_> {
 pub(super) struct Expected {
     pub(super) size_bytes: Option<u64>,
     pub(super) sha256: Option<String>,
+    /// The hash under which git keeps the file; the Hub gives it for small files.
+    pub(super) git_sha1: Option<String>,
 }
 
 impl Expected {
+    /// What is known here, and for the rest what `other` knows.
+    pub(super) fn or(&self, other: &Self) -> Self {
+        let or = |a: &Option<String>, b: &Option<String>| a.clone().or_else(|| b.clone());
+        Self {
+            size_bytes: self.size_bytes.or(other.size_bytes),
+            sha256: or(&self.sha256, &other.sha256),
+            git_sha1: or(&self.git_sha1, &other.git_sha1),
+        }
+    }
+
+    /// What a file that passed [`Expected::check`] and [`Expected::check_git`] was compared with.
+    pub(super) fn checked(&self) -> Checked {
+        match self {
+            Self {
+                sha256: Some(_), ..
+            } => Checked::Sha256,
+            Self {
+                git_sha1: Some(_), ..
+            } => Checked::GitSha1,
+            Self {
+                size_bytes: Some(_),
+                ..
+            } => Checked::Size,
+            _ => Checked::Unknown,
+        }
+    }
+
+    /// Fails if a file is not the one of the git hash. Only asked where no better hash is known.
+    pub(super) fn check_git(&self, place: &str, path: &Path) -> Result<(), SourceError> {
+        let (None, Some(expected)) = (&self.sha256, &self.git_sha1) else {
+            return Ok(());
+        };
+        let found = git_hashes(path)?;
+        // Mirrors of the Hub are known to give the SHA-1 of the bytes instead.
+        if found.contains(expected) {
+            return Ok(());
+        }
+        let [found, _] = found;
+        Err(SourceError::ChecksumMismatch {
+            place: place.to_owned(),
+            what: "git sha1",
+            found,
+            expected: expected.clone(),
+        })
+    }
+
     /// Fails if a known property differs from what arrived.
     pub(super) fn check(
         &self,
@@ -93,6 +161,7 @@ pub(super) struct Fetched {
     pub(super) path: PathBuf,
     pub(super) size_bytes: u64,
     pub(super) sha256: String,
+    pub(super) checked: Checked,
     /// The commit of the repository, where the source has one.
     pub(super) commit: Option<String>,
 }
@@ -160,6 +229,8 @@ impl<'a> Control<'a> {
             model: model.to_owned(),
             tracker: ProgressTracker::new(model, sink),
             cancel: self.cancel,
+            before: 0,
+            sum: None,
         }
     }
 }

@@ -1,9 +1,8 @@
-//! Files of the Hugging Face Hub: listing, choosing, and downloading with resume.
+//! Files of the Hugging Face Hub: listing, and downloading with resume.
 
 use std::fmt::Write;
 use std::path::Path;
 
-use serde::Deserialize;
 use ureq::http::Method;
 
 use super::SourceError;
@@ -11,6 +10,7 @@ use super::disk::{Hasher, ensure_space, hash_file};
 use super::download::{Download, Partial, PartialState};
 use super::fetch::{Expected, Fetched, Job};
 use super::http::{Client, Failure, Head, Sink};
+use super::listing::Listing;
 
 /// Larger than any model file; what a server claims beyond it is an error or an attack.
 pub(super) const LARGEST_FILE_BYTES: u64 = 1 << 40;
@@ -51,25 +51,16 @@ impl<'e> Hub<'e> {
         }
     }
 
-    /// The GGUF files of a repository.
+    /// The files of a repository, at the commit that the revision means now. Files with names that
+    /// are not plain relative paths are left out.
     pub(super) fn list(
         &self,
         repo: &str,
         revision: Option<&str>,
         job: &mut Job<'_>,
-    ) -> Result<Vec<String>, SourceError> {
-        #[derive(Deserialize)]
-        struct Listing {
-            #[serde(default)]
-            siblings: Vec<Sibling>,
-        }
-        #[derive(Deserialize)]
-        struct Sibling {
-            rfilename: String,
-        }
-
+    ) -> Result<Listing, SourceError> {
         let url = format!(
-            "{}/api/models/{repo}/revision/{}",
+            "{}/api/models/{repo}/revision/{}?blobs=true",
             self.endpoint,
             percent_encoded(revision.unwrap_or("main"), false)
         );
@@ -84,26 +75,7 @@ impl<'e> Hub<'e> {
             settle(&page, ended, false)?;
             Ok(body)
         })?;
-        let listing: Listing = serde_json::from_slice(&body)
-            .map_err(|_| failed(&page, "the answer is no file list"))?;
-        let mut files: Vec<String> = listing
-            .siblings
-            .into_iter()
-            .map(|sibling| sibling.rfilename)
-            .collect();
-        let has_safetensors = files.iter().any(|file| file.ends_with(".safetensors"));
-        files.retain(|file| file.to_lowercase().ends_with(".gguf"));
-        if files.is_empty() {
-            return Err(SourceError::NoGgufInRepository {
-                repo: repo.to_owned(),
-                detail: if has_safetensors {
-                    "has no GGUF file; safetensors directories are not supported yet".to_owned()
-                } else {
-                    "has no GGUF file".to_owned()
-                },
-            });
-        }
-        Ok(files)
+        Listing::parse(&body).ok_or_else(|| failed(&page, "the answer is no file list"))
     }
 
     /// Downloads a file into `staging` and checks it; continues what an earlier try left there.
@@ -173,14 +145,11 @@ impl<'e> Hub<'e> {
         let page = self.page(&file.repo);
         let promised = self.describe(&url, file, job)?;
         // A source that holds another file is found out before a byte of it is fetched.
-        if let Some(size) = promised.size_bytes {
-            expected.check(&file.place(), size, promised.sha256.as_deref())?;
+        if let Some(size) = promised.is.size_bytes {
+            expected.check(&file.place(), size, promised.is.sha256.as_deref())?;
         }
-        let size_bytes = expected.size_bytes.or(promised.size_bytes);
-        let wanted = Expected {
-            size_bytes,
-            sha256: expected.sha256.clone().or_else(|| promised.sha256.clone()),
-        };
+        let wanted = expected.or(&promised.is);
+        let size_bytes = wanted.size_bytes;
 
         let mut state = partial.state().unwrap_or_default();
         let same = state.url == url && state.etag == promised.etag && state.etag.is_some();
@@ -220,11 +189,13 @@ impl<'e> Hub<'e> {
         let size_bytes = hasher.bytes();
         let sha256 = hasher.finish();
         wanted.check(&file.place(), size_bytes, Some(&sha256))?;
+        wanted.check_git(&file.place(), &partial.data)?;
         let path = partial.complete()?;
         Ok(Fetched {
             path,
             size_bytes,
             sha256,
+            checked: wanted.checked(),
             commit: promised.commit,
         })
     }
@@ -404,8 +375,7 @@ fn settle(
 /// The Hub's own description of a file.
 #[derive(Default)]
 struct Description {
-    size_bytes: Option<u64>,
-    sha256: Option<String>,
+    is: Expected,
     etag: Option<String>,
     commit: Option<String>,
 }
@@ -418,21 +388,30 @@ impl Description {
                 .trim_matches('"')
                 .to_lowercase()
         });
-        // Large files have the SHA-256 as their ETag, small ones a shorter git hash.
-        let is_sha256 =
-            |text: &String| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        // Large files have their SHA-256 as the ETag, small ones the hash under which git keeps them.
+        let of_length = |length: usize| {
+            let digits = |text: &&String| text.len() == length && is_hexadecimal(text);
+            bare.as_ref().filter(digits).cloned()
+        };
         let size = head
             .header("x-linked-size")
             .or_else(|| head.header("content-length"));
         Self {
-            size_bytes: size
-                .and_then(|size| size.parse().ok())
-                .filter(|size| *size <= LARGEST_FILE_BYTES),
-            sha256: bare.filter(is_sha256),
+            is: Expected {
+                size_bytes: size
+                    .and_then(|size| size.parse().ok())
+                    .filter(|size| *size <= LARGEST_FILE_BYTES),
+                sha256: of_length(64),
+                git_sha1: of_length(40),
+            },
             etag: etag.map(str::to_owned),
             commit: head.header("x-repo-commit").map(str::to_owned),
         }
     }
+}
+
+fn is_hexadecimal(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// Encodes what may not stand in a URL's path.

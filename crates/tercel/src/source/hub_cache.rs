@@ -5,30 +5,29 @@
 //! is complete.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::choose;
 use super::fetch::Expected;
+use super::layout::{SplitName, has_tokenizer, is_gguf};
+use super::local::{self, LocalModel, ModelKind};
 
-/// A file found in the cache.
-pub(super) struct CachedFile {
-    pub(super) path: PathBuf,
-    pub(super) size_bytes: u64,
-    /// As the cache names the content; not computed here.
-    pub(super) sha256: Option<String>,
-    /// The path inside the repository.
-    pub(super) file: String,
+/// A model found in the cache.
+pub(super) struct Cached {
+    pub(super) model: LocalModel,
+    /// The path inside the repository, unless it is the whole repository.
+    pub(super) file: Option<String>,
 }
 
-/// Looks for a file, or for the file that would be chosen. What does not fit `expected` is passed
-/// over, and so is a large file of which the cache does not tell the hash that is expected.
+/// Looks for a file, or for what would be chosen, all files of it. What does not fit `expected` is
+/// passed over, and so is a large file of which the cache does not tell the hash that is expected.
 pub(super) fn find(
     cache: &Path,
     repo: &str,
     revision: Option<&str>,
     file: Option<&str>,
     expected: &Expected,
-) -> Option<CachedFile> {
+) -> Option<Cached> {
     let revision = revision.unwrap_or("main");
     let directory = cache.join(format!("models--{}", repo.replace('/', "--")));
     let commit = match fs::read_to_string(directory.join("refs").join(revision)) {
@@ -39,34 +38,39 @@ pub(super) fn find(
         return None;
     }
     let snapshot = directory.join("snapshots").join(commit);
+    let names = local::file_names(&snapshot).ok()?;
+    let ggufs: Vec<String> = names.iter().filter(|name| is_gguf(name)).cloned().collect();
     let file = match file {
-        Some(file) if file.to_lowercase().ends_with(".gguf") => file.to_owned(),
-        wanted => choose::among(&gguf_files(&snapshot), wanted).ok()?,
+        Some(file) if is_gguf(file) => Some(match SplitName::parse(file) {
+            Some(split) => split.part(1),
+            None => file.to_owned(),
+        }),
+        wanted => match choose::among(&ggufs, wanted) {
+            Ok(chosen) => Some(chosen),
+            Err(_) if wanted.is_none() => None,
+            Err(_) => return None,
+        },
     };
-    let path = snapshot.join(&file);
-    let metadata = fs::metadata(&path).ok().filter(fs::Metadata::is_file)?;
-    let sha256 = blob_hash(&path);
+    let mut model = match &file {
+        Some(file) => local::at(&snapshot.join(file)),
+        // Its own tools fetch one file at a time; without a tokenizer it is no model yet.
+        None if has_tokenizer(|name| names.iter().any(|other| other == name)) => {
+            local::directory(&snapshot, &names)
+        }
+        None => return None,
+    }
+    .ok()?;
+    for file in &mut model.files {
+        file.sha256 = blob_hash(&file.path);
+    }
+    if model.kind == ModelKind::SingleGguf {
+        model.sha256 = model.files.first().and_then(|file| file.sha256.clone());
+    }
     let fits = expected
-        .check("", metadata.len(), sha256.as_deref())
+        .check("", model.size_bytes, model.sha256.as_deref())
         .is_ok();
-    let known = expected.sha256.is_none() || sha256.is_some();
-    (fits && known).then_some(CachedFile {
-        path,
-        size_bytes: metadata.len(),
-        sha256,
-        file,
-    })
-}
-
-fn gguf_files(snapshot: &Path) -> Vec<String> {
-    let Ok(entries) = fs::read_dir(snapshot) else {
-        return Vec::new();
-    };
-    entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|name| name.to_lowercase().ends_with(".gguf"))
-        .collect()
+    let known = expected.sha256.is_none() || model.sha256.is_some();
+    (fits && known).then_some(Cached { model, file })
 }
 
 fn blob_hash(link: &Path) -> Option<String> {

@@ -9,9 +9,9 @@ use super::{Catalog, SourceError};
 /// Where a model comes from, as the user names it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ModelRef {
-    /// A GGUF file, or a directory with exactly one.
+    /// A GGUF file, any part of a split one, or a directory with one model.
     Path(PathBuf),
-    /// A file of a repository on the Hugging Face Hub.
+    /// A repository on the Hugging Face Hub, or a file of it.
     Hub {
         /// `org/repo`.
         repo: String,
@@ -20,7 +20,7 @@ pub enum ModelRef {
         /// A file, or a quantization such as `Q8_0`; chosen by Tercel if not given.
         file: Option<String>,
     },
-    /// A name of the catalog.
+    /// A name of the catalog, or of a family in it.
     Catalog(String),
 }
 
@@ -46,7 +46,7 @@ impl ModelRef {
         if path.exists() {
             return Ok(Self::Path(path.to_owned()));
         }
-        let known = catalog.entry(text).is_some();
+        let known = catalog.resolve(text).is_some();
         if !known && is_path_like(text) {
             return Err(SourceError::PathNotFound {
                 path: path.to_owned(),

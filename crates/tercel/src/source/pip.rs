@@ -331,6 +331,7 @@ fn write_members(
         path: path.to_owned(),
         size_bytes,
         sha256,
+        checked: expected.checked(),
         commit: None,
     })
 }

@@ -1,20 +1,23 @@
-//! From a reference to what will be fetched: a name in the store, a file, and its sources.
+//! From a reference to what will be fetched: a name in the store, and sources.
 
 use super::catalog::{Catalog, CatalogEntry, CatalogSource};
-use super::choose;
 use super::environment::Environment;
 use super::fetch::{Expected, Job};
 use super::hub::Hub;
+use super::layout::{SplitName, is_gguf};
+use super::listing::Selection;
 use super::record::FILE_NAME;
 use super::{ModelRef, SourceError};
 
 /// What to fetch, from where, and what it must be.
 pub(super) struct Plan {
     pub(super) name: String,
-    pub(super) file: String,
     pub(super) licence: Option<String>,
-    pub(super) expected: Expected,
+    /// The name and the properties of the one file that the catalog pins.
+    pub(super) pin: Option<(String, Expected)>,
     pub(super) sources: Vec<CatalogSource>,
+    /// What of the first source is to be fetched, where that is known already.
+    pub(super) selection: Option<Selection>,
 }
 
 impl Plan {
@@ -29,12 +32,13 @@ impl Plan {
             ModelRef::Path(path) => Err(SourceError::PathNotFound { path: path.clone() }),
             ModelRef::Catalog(name) => {
                 let entry = catalog.lookup(name)?;
+                let pin = entry.file.clone().map(|file| (file, entry.expected()));
                 Ok(Self {
-                    name: name.clone(),
-                    file: entry.file.clone(),
+                    name: entry.name.clone(),
                     licence: Some(entry.licence.clone()),
-                    expected: entry.expected(),
+                    pin,
                     sources: entry.sources.clone(),
+                    selection: None,
                 })
             }
             ModelRef::Hub {
@@ -42,52 +46,60 @@ impl Plan {
                 revision,
                 file,
             } => {
-                let revision = revision.as_deref();
-                let file = match file {
-                    Some(file) if file.to_lowercase().ends_with(".gguf") => file.clone(),
-                    wanted => {
-                        let hub = Hub::new(environment);
-                        let files = hub.list(repo, revision, job)?;
-                        let chosen =
-                            choose::among(&files, wanted.as_deref()).map_err(|detail| {
-                                SourceError::NoGgufInRepository {
-                                    repo: repo.clone(),
-                                    detail,
-                                }
-                            })?;
-                        job.tracker.note(format!("{repo}: chose {chosen}"));
-                        chosen
-                    }
-                };
-                if choose::is_split(&file) {
-                    return Err(SourceError::NoGgufInRepository {
-                        repo: repo.clone(),
-                        detail: "splits this model over several files, which is not supported yet"
-                            .to_owned(),
-                    });
-                }
+                let hub = Hub::new(environment);
+                let (revision, file) = (revision.as_deref(), file.as_deref());
+                let selection = select(&hub, repo, revision, file, None, job)?;
                 Ok(Self {
-                    name: hub_name(repo, revision, Some(&file)),
-                    file: plain_file_name(&file),
+                    name: hub_name(repo, revision, selection.file()),
                     licence: None,
-                    expected: Expected::default(),
+                    pin: None,
                     sources: vec![CatalogSource::Hub {
                         repo: repo.clone(),
                         revision: revision.map(str::to_owned),
-                        file,
+                        file: file.map(str::to_owned),
                         unverified: false,
                     }],
+                    selection: Some(selection),
                 })
             }
         }
     }
 }
 
+/// What of a repository is to be fetched. A single file that is named needs no listing.
+pub(super) fn select(
+    hub: &Hub<'_>,
+    repo: &str,
+    revision: Option<&str>,
+    wanted: Option<&str>,
+    pin: Option<&(String, Expected)>,
+    job: &mut Job<'_>,
+) -> Result<Selection, SourceError> {
+    if let Some(file) = wanted
+        && is_gguf(file)
+        && SplitName::parse(file).is_none()
+    {
+        let (name, expected) = pin
+            .cloned()
+            .unwrap_or_else(|| (plain_file_name(file), Expected::default()));
+        return Ok(Selection::one(file, name, expected));
+    }
+    let listing = hub.list(repo, revision, job)?;
+    let selection = Selection::of(repo, &listing, wanted)?;
+    if let Some(chosen) = selection.file()
+        && wanted != Some(chosen)
+    {
+        job.tracker.note(format!("{repo}: chose {chosen}"));
+    }
+    Ok(selection)
+}
+
 impl CatalogEntry {
     pub(super) fn expected(&self) -> Expected {
         Expected {
-            size_bytes: Some(self.size_bytes),
-            sha256: Some(self.sha256.clone()),
+            size_bytes: self.size_bytes,
+            sha256: self.sha256.clone(),
+            git_sha1: None,
         }
     }
 }
@@ -101,7 +113,7 @@ impl CatalogSource {
                 revision,
                 file,
                 ..
-            } => hub_name(repo, revision.as_deref(), Some(file)),
+            } => hub_name(repo, revision.as_deref(), file.as_deref()),
             Self::Pypi { parts } => match parts.as_slice() {
                 [] => "PyPI".to_owned(),
                 [one] => format!("PyPI package {}", one.requirement),
@@ -141,10 +153,13 @@ pub(super) fn hub_name(repo: &str, revision: Option<&str>, file: Option<&str>) -
 }
 
 /// The last part of a path in a repository, as a name that every file system takes.
-fn plain_file_name(file: &str) -> String {
+pub(super) fn plain_file_name(file: &str) -> String {
+    const MOST_CHARACTERS: usize = 150;
     let name = file.rsplit('/').next().unwrap_or(file);
+    // The end tells the parts of a model apart, and what the file is.
     let plain: String = name
         .chars()
+        .skip(name.chars().count().saturating_sub(MOST_CHARACTERS))
         .map(|c| {
             if c.is_alphanumeric() || "._-+()=, ".contains(c) {
                 c
@@ -152,7 +167,6 @@ fn plain_file_name(file: &str) -> String {
                 '-'
             }
         })
-        .take(150)
         .collect();
     let plain = plain.trim_start_matches('.');
     if plain.is_empty() || plain == FILE_NAME {
@@ -178,6 +192,11 @@ mod tests {
         ] {
             assert_eq!(plain_file_name(file), expected);
         }
+        let long = plain_file_name(&format!("{}-00001-of-00002.gguf", "x".repeat(300)));
+        assert!(
+            long.len() == 150 && long.ends_with("x-00001-of-00002.gguf"),
+            "{long}"
+        );
     }
 
     #[test]

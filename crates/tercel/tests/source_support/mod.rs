@@ -5,6 +5,8 @@
     reason = "an expectation would fail where all parts are used"
 )]
 
+pub(crate) mod hub_repository;
+
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
