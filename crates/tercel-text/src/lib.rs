@@ -16,7 +16,7 @@ mod template;
 mod tokenizer;
 
 pub use error::TextError;
-pub use message::{Message, Role};
+pub use message::{Message, Role, ToolCall};
 pub use stream::{Piece, TextStream};
 pub use template::{ChatTemplate, Rendered, TemplateInput, limits};
 pub use tokenizer::{Markers, TokenId, TokenKind, Tokenizer, TokenizerParts};

@@ -18,7 +18,7 @@ struct Render {
     template: String,
     conversation: String,
     messages: Vec<Message>,
-    tools: Option<serde_json::Value>,
+    tools: Option<Vec<serde_json::Value>>,
     extra: serde_json::Map<String, serde_json::Value>,
     add_generation_prompt: bool,
     bos_token: String,
@@ -64,7 +64,7 @@ fn renders_equal_those_of_transformers() {
         let sets = if render.template == "features" { 1 } else { 2 };
         for markers in [Markers::default(), markers()].iter().take(sets) {
             let mut input = TemplateInput::new(&render.messages, markers);
-            input.tools = render.tools.as_ref();
+            input.tools = render.tools.as_deref().unwrap_or_default();
             input.extra = render.extra.clone();
             input.add_generation_prompt = render.add_generation_prompt;
             input.bos_token = &render.bos_token;
