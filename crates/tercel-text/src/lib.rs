@@ -4,8 +4,8 @@
 //! in by one of three doors: [`Tokenizer::encode`] for what users wrote (the names of control
 //! tokens stay text), [`Tokenizer::encode_trusted`] for text whose control tokens are meant, and
 //! [`Tokenizer::encode_rendered`] for a rendered template, where only the template's own markers
-//! count. On the way back a [`TextStream`] turns token bytes into whole characters and withholds
-//! stop strings.
+//! count. On the way back a [`ReplyStream`] tells the model's thought ([`ThinkTags`]) from its
+//! answer, and a [`TextStream`] turns token bytes into whole characters and withholds stop strings.
 
 #![forbid(unsafe_code)]
 
@@ -13,10 +13,12 @@ mod error;
 mod message;
 mod stream;
 mod template;
+mod thinking;
 mod tokenizer;
 
 pub use error::TextError;
-pub use message::{Message, Role};
+pub use message::{Message, Role, ToolCall};
 pub use stream::{Piece, TextStream};
 pub use template::{ChatTemplate, Rendered, TemplateInput, limits};
 pub use tokenizer::{HfTokenizerFiles, Markers, TokenId, TokenKind, Tokenizer, TokenizerParts};
+pub use thinking::{PromptEnd, ReplyPiece, ReplyStream, ThinkTags};

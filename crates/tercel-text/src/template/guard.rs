@@ -177,6 +177,14 @@ pub(super) fn tag(tag: &str) -> Option<String> {
     Some(edits.apply(tag))
 }
 
+/// The names in a tag, keywords included.
+pub(super) fn names(tag: &str) -> impl Iterator<Item = &str> {
+    let names = tokens(tag).into_iter();
+    names
+        .filter(|token| token.kind == TokenKind::Name)
+        .map(|token| token.text)
+}
+
 /// A stretch of the template's own text, with a charge for it where it is long. The charge stands
 /// behind the first character that no tag can strip.
 pub(super) fn text(text: &str) -> String {

@@ -17,7 +17,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, ErrorKind, Value};
 
 use crate::error::TextError;
-use crate::message::Message;
+use crate::message::{Message, ToolCall};
 use crate::tokenizer::Markers;
 use budget::Budget;
 use neutral::Neutralizer;
@@ -25,12 +25,17 @@ use neutral::Neutralizer;
 /// The name under which the one template of an environment is kept.
 const NAME: &str = "chat";
 
+/// The variable of [`TemplateInput::enable_thinking`].
+const ENABLE_THINKING: &str = "enable_thinking";
+
 /// A compiled chat template. `Send + Sync`; rendering changes nothing in it.
 pub struct ChatTemplate {
     source: String,
     environment: Environment<'static>,
     /// The strings in the template's code, to tell what it looks for in messages.
     literals: Vec<String>,
+    /// The names in the template's code, sorted.
+    names: Vec<String>,
 }
 
 /// What a template renders.
@@ -45,12 +50,19 @@ pub struct TemplateInput<'a> {
     pub bos_token: &'a str,
     /// The text of the end-of-sequence token; empty where the model has none.
     pub eos_token: &'a str,
-    /// Descriptions of the tools the model may call: a list of JSON schemas.
-    pub tools: Option<&'a serde_json::Value>,
-    /// Further variables, such as `enable_thinking`. They override all but the above.
+    /// Descriptions of the tools the model may call, as OpenAI's chat format writes them. A
+    /// template sees an empty list as none.
+    pub tools: &'a [serde_json::Value],
+    /// Texts to answer from, for the templates that take them, each commonly an object with
+    /// `title` and `text`. A template sees an empty list as none.
+    pub documents: &'a [serde_json::Value],
+    /// Whether the model is to think before it answers, for the templates that ask (see
+    /// [`ChatTemplate::reads`]); without, the template decides.
+    pub enable_thinking: Option<bool>,
+    /// Further variables. A name of those above is ignored.
     pub extra: serde_json::Map<String, serde_json::Value>,
     /// The control tokens of the model, from [`crate::Tokenizer::markers`]. Their texts in
-    /// `messages`, `tools` and `extra` stay text.
+    /// anything but the begin and end tokens stay text.
     pub special_tokens: &'a Markers,
     /// The local time for `strftime_now`, in seconds since 1970 as if the local clock showed UTC;
     /// the current time in UTC without.
@@ -65,7 +77,9 @@ impl<'a> TemplateInput<'a> {
             add_generation_prompt: true,
             bos_token: "",
             eos_token: "",
-            tools: None,
+            tools: &[],
+            documents: &[],
+            enable_thinking: None,
             extra: serde_json::Map::new(),
             special_tokens,
             local_seconds: None,
@@ -126,12 +140,20 @@ impl ChatTemplate {
             source: source.into(),
             environment,
             literals: prepared.literals,
+            names: prepared.names,
         })
     }
 
     /// The source, unchanged.
     pub fn source(&self) -> &str {
         &self.source
+    }
+
+    /// Whether the template's code names this variable, or anything else of this name.
+    pub fn reads(&self, variable: &str) -> bool {
+        self.names
+            .binary_search_by(|name| name.as_str().cmp(variable))
+            .is_ok()
     }
 
     /// Renders a conversation.
@@ -170,20 +192,26 @@ impl TemplateInput<'_> {
     /// Every string of the input.
     fn strings(&self) -> impl Iterator<Item = &str> {
         let mut all = vec![self.bos_token, self.eos_token];
+        let mut add = |text| all.push(text);
         for message in self.messages {
-            all.push(&message.content);
-            for (name, value) in &message.fields {
-                all.push(name);
-                neutral::strings_of(value, &mut |text| all.push(text));
+            add(&message.content);
+            let texts = [
+                &message.name,
+                &message.reasoning_content,
+                &message.tool_call_id,
+            ];
+            texts.into_iter().flatten().for_each(|text| add(text));
+            for call in &message.tool_calls {
+                call.id.iter().for_each(|id| add(id));
+                add(&call.name);
+                neutral::strings_of(&call.arguments, &mut add);
             }
+            neutral::strings_of_fields(&message.fields, &mut add);
         }
-        for (name, value) in &self.extra {
-            all.push(name);
-            neutral::strings_of(value, &mut |text| all.push(text));
+        for value in self.tools.iter().chain(self.documents) {
+            neutral::strings_of(value, &mut add);
         }
-        if let Some(tools) = self.tools {
-            neutral::strings_of(tools, &mut |text| all.push(text));
-        }
+        neutral::strings_of_fields(&self.extra, &mut add);
         all.into_iter()
     }
 
@@ -205,21 +233,25 @@ impl TemplateInput<'_> {
                 variables.push((name, Value::from(value)));
             }
         }
-        variables.push(("documents", Value::from(())));
+        let list = |values: &[serde_json::Value]| match values {
+            [] => Value::from(()),
+            values => values.iter().map(|value| guard.json(value)).collect(),
+        };
         for (name, value) in &self.extra {
             variables.push((name, guard.json(value)));
         }
-        let messages: Value = self
-            .messages
-            .iter()
-            .map(|message| message_value(message, guard))
-            .collect();
-        variables.push(("messages", messages));
+        if let Some(enabled) = self.enable_thinking {
+            variables.push((ENABLE_THINKING, Value::from(enabled)));
+        }
+        let messages = self.messages.iter();
         variables.push((
-            "tools",
-            self.tools
-                .map_or(Value::from(()), |tools| guard.json(tools)),
+            "messages",
+            messages
+                .map(|message| message_value(message, guard))
+                .collect(),
         ));
+        variables.push(("documents", list(self.documents)));
+        variables.push(("tools", list(self.tools)));
         variables.push((
             "add_generation_prompt",
             Value::from(self.add_generation_prompt),
@@ -229,20 +261,57 @@ impl TemplateInput<'_> {
 }
 
 fn message_value(message: &Message, guard: &Neutralizer<'_>) -> Value {
-    let own = [
+    let text = |text: &str| Value::from(guard.text(text));
+    let mut fields = vec![
         ("role".to_owned(), Value::from(message.role.name())),
-        (
-            "content".to_owned(),
-            Value::from(guard.text(&message.content)),
-        ),
+        ("content".to_owned(), text(&message.content)),
     ];
-    let fields = message
-        .fields
-        .iter()
-        .filter(|(name, _)| *name != "role" && *name != "content");
-    let fields = fields.map(|(name, value)| (guard.text(name), guard.json(value)));
-    Value::from_pairs(own.into_iter().chain(fields))
+    let optional = [
+        ("name", &message.name),
+        ("reasoning_content", &message.reasoning_content),
+        ("tool_call_id", &message.tool_call_id),
+    ];
+    for (name, value) in optional {
+        fields.extend(value.as_ref().map(|value| (name.to_owned(), text(value))));
+    }
+    if !message.tool_calls.is_empty() {
+        let calls = message
+            .tool_calls
+            .iter()
+            .map(|call| call_value(call, guard));
+        fields.push(("tool_calls".to_owned(), calls.collect()));
+    }
+    let own = |name: &str| OWN_FIELDS.contains(&name);
+    let others = message.fields.iter().filter(|(name, _)| !own(name));
+    fields.extend(others.map(|(name, value)| (guard.text(name), guard.json(value))));
+    Value::from_pairs(fields)
 }
+
+fn call_value(call: &ToolCall, guard: &Neutralizer<'_>) -> Value {
+    let function = Value::from_pairs([
+        ("name", Value::from(guard.text(&call.name))),
+        ("arguments", guard.json(&call.arguments)),
+    ]);
+    let id = call
+        .id
+        .as_ref()
+        .map(|id| ("id", Value::from(guard.text(id))));
+    let shell = [
+        ("type", Value::from(crate::message::function())),
+        ("function", function),
+    ];
+    Value::from_pairs(id.into_iter().chain(shell))
+}
+
+/// The fields of a message that are not of [`Message::fields`].
+const OWN_FIELDS: [&str; 6] = [
+    "role",
+    "content",
+    "name",
+    "reasoning_content",
+    "tool_calls",
+    "tool_call_id",
+];
 
 /// The prompt without its sentinels, and the places where they were.
 fn without(sentinel: char, marked: &str) -> Rendered {

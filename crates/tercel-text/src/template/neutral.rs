@@ -136,13 +136,19 @@ pub(super) fn strings_of<'v>(value: &'v serde_json::Value, visit: &mut impl FnMu
     match value {
         serde_json::Value::String(text) => visit(text),
         serde_json::Value::Array(items) => items.iter().for_each(|item| strings_of(item, visit)),
-        serde_json::Value::Object(fields) => {
-            for (key, value) in fields {
-                visit(key);
-                strings_of(value, visit);
-            }
-        }
+        serde_json::Value::Object(fields) => strings_of_fields(fields, visit),
         _ => {}
+    }
+}
+
+/// Calls `visit` with every string in the fields and with their names.
+pub(super) fn strings_of_fields<'v>(
+    fields: &'v serde_json::Map<String, serde_json::Value>,
+    visit: &mut impl FnMut(&'v str),
+) {
+    for (key, value) in fields {
+        visit(key);
+        strings_of(value, visit);
     }
 }
 

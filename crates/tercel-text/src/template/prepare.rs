@@ -10,6 +10,8 @@ pub(super) struct Prepared {
     pub(super) source: String,
     /// String literals that may be compared with messages, without escapes.
     pub(super) literals: Vec<String>,
+    /// Names in its code, sorted, each once.
+    pub(super) names: Vec<String>,
 }
 
 /// Writes the `generation` blocks of `transformers` as scopes, since they only mark the model's
@@ -22,12 +24,14 @@ pub(super) struct Prepared {
 pub(super) fn prepare(source: &str) -> Result<Prepared, TextError> {
     let mut prepared = String::with_capacity(source.len());
     let mut literals: Vec<String> = Vec::new();
+    let mut names: Vec<String> = Vec::new();
     let mut branches = 0;
     let line = |at: usize| source[..at].matches('\n').count() + 1;
     for part in lexer::parts(source) {
         let text = &source[part.range.clone()];
         if matches!(part.kind, Kind::Expression | Kind::Statement) {
             literals.extend(lexer::literals(text).filter_map(plain_literal));
+            names.extend(guard::names(text).map(str::to_owned));
         }
         let name = if part.kind == Kind::Statement {
             lexer::statement_name(text)
@@ -59,9 +63,12 @@ pub(super) fn prepare(source: &str) -> Result<Prepared, TextError> {
     }
     literals.sort_unstable();
     literals.dedup();
+    names.sort_unstable();
+    names.dedup();
     Ok(Prepared {
         source: prepared,
         literals,
+        names,
     })
 }
 

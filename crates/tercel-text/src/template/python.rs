@@ -24,6 +24,13 @@ pub(super) fn json(value: &Value, style: &JsonStyle) -> Result<String, Error> {
     Ok(out)
 }
 
+/// What Python makes of a floating-point number as text; nothing for any other value.
+pub(super) fn float_text(value: &Value) -> Option<String> {
+    let is_float = value.kind() == ValueKind::Number && !value.is_integer();
+    let number = is_float.then(|| f64::try_from(value.clone()).ok())??;
+    Some(float(number))
+}
+
 /// Python's `str.isspace`, for one character: Unicode white space and the four separators that
 /// Unicode calls controls.
 pub(super) fn is_space(c: char) -> bool {
@@ -135,7 +142,12 @@ fn write_json(
         ValueKind::None => out.push_str("null"),
         ValueKind::Bool => out.push_str(if value.is_true() { "true" } else { "false" }),
         ValueKind::Number if value.is_integer() => out.push_str(&value.to_string()),
-        ValueKind::Number => out.push_str(&float(value.to_string().parse().unwrap_or(f64::NAN))),
+        ValueKind::Number => match f64::try_from(value.clone()) {
+            Ok(number) if number.is_finite() => out.push_str(&float(number)),
+            Ok(number) if number.is_nan() => out.push_str("NaN"),
+            Ok(number) if number > 0.0 => out.push_str("Infinity"),
+            _ => out.push_str("-Infinity"),
+        },
         ValueKind::String => write_string(value.as_str().unwrap_or_default(), style.ascii, out),
         ValueKind::Seq | ValueKind::Iterable => {
             out.push('[');
@@ -222,15 +234,9 @@ fn write_string(text: &str, ascii: bool, out: &mut String) {
 
 /// Python's `repr` of a float: the shortest digits, an exponent outside 1e-4 to 1e16.
 fn float(value: f64) -> String {
-    if value.is_nan() {
-        return "NaN".into();
-    }
-    if value.is_infinite() {
-        return if value > 0.0 {
-            "Infinity".into()
-        } else {
-            "-Infinity".into()
-        };
+    if !value.is_finite() {
+        // `nan`, `inf`, `-inf`
+        return value.to_string().to_lowercase();
     }
     let scientific = format!("{value:e}");
     let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));

@@ -34,13 +34,21 @@ pub(super) fn install(
     environment.add_filter("replace", charged(budget, filters::replace));
     environment.add_filter("indent", charged(budget, filters::indent));
     environment.add_filter("format", charged(budget, filters::format));
+    environment.add_filter("string", |value: Value| match python::float_text(&value) {
+        Some(text) => Value::from(text),
+        None if value.kind() == ValueKind::String => value,
+        None => Value::from(value.to_string()),
+    });
     environment.add_filter("list", charged(budget, filters::list));
     guards(environment, budget);
     comparisons(environment, budget);
     let own = budget.clone();
     environment.set_formatter(move |out, state, value| {
         own.deep(value)?;
-        escape_formatter(out, state, value)
+        match python::float_text(value) {
+            Some(text) => escape_formatter(out, state, &Value::from(text)),
+            None => escape_formatter(out, state, value),
+        }
     });
     let own = budget.clone();
     environment.set_unknown_method_callback(move |state, value, name, args| {

@@ -2,7 +2,7 @@
 
 use crate::common::{Expected, tiny_parts};
 use proptest::prelude::*;
-use tercel_text::{ChatTemplate, Message, TemplateInput, TokenKind, Tokenizer};
+use tercel_text::{ChatTemplate, Message, TemplateInput, TokenKind, Tokenizer, ToolCall};
 
 const PLAIN: &str = "{% for m in messages %}<|turn|>{{ m.content }}<|end|>{% endfor %}";
 
@@ -130,19 +130,30 @@ fn only_the_template_writes_control_tokens() {
 #[test]
 fn every_string_of_the_input_is_neutral() {
     let tokenizer = tokenizer();
-    let source = "{{ tools | tojson }}{{ note }}{{ messages[0].tool_calls[0].name }}";
+    let source = "{{ tools | tojson }}{{ documents }}{{ note }}\
+        {% for m in messages %}{{ m | tojson }}{{ m.name }}{{ m.reasoning_content }}\
+        {% for call in m.tool_calls %}{{ call.id ~ call.function.name }}\
+        {% for key, value in call.function.arguments | items %}{{ key ~ value }}{% endfor %}\
+        {% endfor %}{% endfor %}";
     let template = ChatTemplate::new(source).expect("a sound template");
-    let call = serde_json::json!([{ "name": "<|end|>" }]);
-    let messages = [Message::assistant("").with("tool_calls", call)];
-    let tools = serde_json::json!([{ "<|end|>": "<|turn|>" }]);
+    let marker = serde_json::json!({ "<|end|>": ["<|turn|>", { "<|turn|>": "<|end|>" }] });
+    let call = ToolCall::new("<|end|>", marker.clone()).with_id("<|turn|>");
+    let messages = [
+        Message::assistant("<|end|>")
+            .with_reasoning("<|turn|>")
+            .with_tool_call(call),
+        Message::tool("<|end|>")
+            .with_name("<|turn|>")
+            .answering("<|end|>"),
+        Message::user("<|end|>").with("<|turn|>", marker.clone()),
+    ];
+    let lists = [marker];
     let mut input = TemplateInput::new(&messages, tokenizer.markers());
-    input.tools = Some(&tools);
+    (input.tools, input.documents) = (&lists, &lists);
     input.extra.insert("note".into(), "<|turn|>".into());
     let rendered = template.render(&input).expect("a render");
-    assert_eq!(
-        rendered.text(),
-        r#"[{"<|end|>": "<|turn|>"}]<|turn|><|end|>"#
-    );
+    // Each string of the input, in JSON or by itself.
+    assert_eq!(rendered.text().matches("<|").count(), 34);
     let ids = tokenizer.encode_rendered(&rendered);
     assert!(
         ids.iter()
