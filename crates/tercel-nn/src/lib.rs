@@ -20,3 +20,4 @@ pub use kv::{KvType, SequenceId};
 pub use models::architectures;
 pub use runner::{Chunk, Logits, Memory, ModelInfo, Options, Packed, Runner, Wanted};
 pub use tercel_kernels::Target;
+pub use tercel_kernels::quant::QUANTIZABLE;

@@ -20,5 +20,5 @@ pub use error::TextError;
 pub use message::{Message, Role, ToolCall};
 pub use stream::{Piece, TextStream};
 pub use template::{ChatTemplate, Rendered, TemplateInput, limits};
-pub use tokenizer::{HfTokenizerFiles, Markers, TokenId, TokenKind, Tokenizer, TokenizerParts};
 pub use thinking::{PromptEnd, ReplyPiece, ReplyStream, ThinkTags};
+pub use tokenizer::{HfTokenizerFiles, Markers, TokenId, TokenKind, Tokenizer, TokenizerParts};

@@ -6,14 +6,13 @@ use std::sync::mpsc::sync_channel;
 use std::thread;
 use std::time::Instant;
 
-use tercel_formats::Gguf;
-use tercel_nn::{Memory, NnError, Options, Runner};
+use tercel_formats::Checkpoint;
+use tercel_nn::{KvType, Memory, NnError, Options, Packed, QUANTIZABLE, Runner, Target};
 use tercel_text::{ChatTemplate, Tokenizer};
 
-use crate::defaults;
 use crate::engine::{Engine, Info, Parts, QUEUE};
 use crate::error::Error;
-use crate::file::{ModelFile, resolve_context, summary, tokenizer};
+use crate::files::{ModelFiles, defaults, resolve_context, summary};
 use crate::machine;
 use crate::model::{RunnerModel, options};
 use crate::request::Template;
@@ -31,6 +30,8 @@ pub struct EngineBuilder {
     threads: Option<usize>,
     prefill_chunk: usize,
     template: Option<String>,
+    quantize: Option<String>,
+    exact: bool,
     store: Option<Store>,
     offline: bool,
     on_progress: Box<dyn FnMut(&Progress) + Send>,
@@ -45,6 +46,8 @@ impl EngineBuilder {
             threads: None,
             prefill_chunk: DEFAULT_PREFILL_CHUNK,
             template: None,
+            quantize: None,
+            exact: false,
             store: None,
             offline: false,
             on_progress: Box::new(|_| {}),
@@ -76,6 +79,22 @@ impl EngineBuilder {
     /// A chat template (Jinja source) in place of the model's own.
     pub fn template(mut self, source: impl Into<String>) -> Self {
         self.template = Some(source.into());
+        self
+    }
+
+    /// Quantizes the weights of a checkpoint of floats as they are loaded: `q8_0`, `q6_k`, `q5_k`,
+    /// `q5_1`, `q5_0`, `q4_k`, `q4_1` or `q4_0`. Embedding and head get at least six bits; what is
+    /// quantized already stays as it is.
+    pub fn quantize(mut self, to: impl Into<String>) -> Self {
+        self.quantize = Some(to.into());
+        self
+    }
+
+    /// Computes with single floats throughout: weights, activations, keys and values. For
+    /// validation; it takes several times the memory and time. Not together with
+    /// [`EngineBuilder::quantize`].
+    pub fn exact(mut self, exact: bool) -> Self {
+        self.exact = exact;
         self
     }
 
@@ -114,6 +133,7 @@ impl EngineBuilder {
     pub fn load(mut self) -> Result<Engine, Error> {
         let started = Instant::now();
         let threads = self.checked_threads()?;
+        let weights = self.checked_weights()?;
         // Errors that need no model come before a download.
         let template = self.template.as_deref().map(compile).transpose()?;
 
@@ -123,20 +143,25 @@ impl EngineBuilder {
         let local = self.fetch(&mut tracker)?;
         tracker.part(Phase::Loading, 0.0);
 
-        let file = ModelFile::open(&local.path)?;
-        let gguf = file.gguf()?;
-        let model = summary(&gguf, file.path())?;
+        let files = ModelFiles::of(&local)?;
+        let checkpoint = files.checkpoint()?;
+        let model = summary(&files, &checkpoint)?;
         let max_context = resolve_context(self.max_context, model.trained_context)?;
-        let options = options(max_context, self.prefill_chunk, threads);
-        let needed = Runner::estimate(&gguf, &options).map_err(|e| file.model_error(e))?;
+        let options = Options {
+            weights,
+            kv_type: if self.exact { KvType::F32 } else { KvType::F16 },
+            ..options(max_context, self.prefill_chunk, threads)
+        };
+        let needed = Runner::estimate(&checkpoint, &options).map_err(|e| files.model_error(e))?;
         check_memory(needed, machine::available_bytes())?;
 
-        let (runner, tokenizer) = self.load_parts(&file, &gguf, &options, &mut tracker)?;
-        check_vocabulary(&tokenizer, model.vocab_size).map_err(|e| file.model_error(e))?;
-        let (sampling, mut notes) = defaults::of_model(gguf.metadata());
+        let (runner, tokenizer) = self.load_parts(&files, &checkpoint, &options, &mut tracker)?;
+        check_vocabulary(&tokenizer, model.vocab_size).map_err(|e| files.model_error(e))?;
+        let (sampling, mut notes) = defaults::of_files(&files, &checkpoint);
+        notes.extend(model.left_out.iter().cloned());
         let template = match template {
             Some(template) => template,
-            None => own_template(&gguf, &mut notes),
+            None => own_template(&files, &checkpoint, &mut notes),
         };
         let info = Info {
             id: self.model,
@@ -155,7 +180,7 @@ impl EngineBuilder {
         let tokenizer = Arc::new(tokenizer);
         let control = Arc::new(Control::default());
         let scheduler = Scheduler::new(
-            RunnerModel::new(runner).map_err(|e| file.model_error(e))?,
+            RunnerModel::new(runner).map_err(|e| files.model_error(e))?,
             Arc::clone(&tokenizer),
             Arc::clone(&control),
             max_context,
@@ -202,6 +227,29 @@ impl EngineBuilder {
         )
     }
 
+    fn checked_weights(&self) -> Result<Target, Error> {
+        match &self.quantize {
+            None if self.exact => Ok(Target::Exact),
+            None => Ok(Target::AsStored),
+            Some(name) if self.exact => Err(Error::invalid_parameter(
+                "quantize",
+                name,
+                "left out where `exact` is set",
+            )),
+            Some(name) => {
+                let known = QUANTIZABLE
+                    .iter()
+                    .find(|dtype| dtype.name().eq_ignore_ascii_case(name));
+                let names = QUANTIZABLE
+                    .map(|dtype| dtype.name().to_lowercase())
+                    .join(", ");
+                known.map(|dtype| Target::Quantize(*dtype)).ok_or_else(|| {
+                    Error::invalid_parameter("quantize", name, format!("one of {names}"))
+                })
+            }
+        }
+    }
+
     fn fetch(&mut self, tracker: &mut ProgressTracker<'_>) -> Result<LocalModel, Error> {
         let store = match self.store.take() {
             Some(store) => store,
@@ -219,26 +267,29 @@ impl EngineBuilder {
     /// Packs the weights here while the tokenizer is built on a second thread.
     fn load_parts(
         &self,
-        file: &ModelFile,
-        gguf: &Gguf<'_>,
+        files: &ModelFiles,
+        checkpoint: &Checkpoint<'_>,
         options: &Options,
         tracker: &mut ProgressTracker<'_>,
     ) -> Result<(Runner, Tokenizer), Error> {
         thread::scope(|scope| {
-            let building = scope.spawn(|| tokenizer(gguf.metadata(), file.path()));
-            let mut progress = |part: f32| {
-                tracker.part(Phase::Loading, f64::from(part));
+            let building = scope.spawn(|| files.tokenizer_of(checkpoint));
+            let mut progress = |packed: Packed<'_>| {
+                tracker.part(Phase::Loading, f64::from(packed.share));
+                for bytes in packed.source.parts() {
+                    files.release(bytes);
+                }
                 if (self.cancel)() {
                     ControlFlow::Break(())
                 } else {
                     ControlFlow::Continue(())
                 }
             };
-            let runner = Runner::load(gguf, options, &mut progress);
+            let runner = Runner::load(checkpoint, options, &mut progress);
             let tokenizer = building.join().map_err(|_| Error::Internal {
                 message: "the tokenizer could not be built".to_owned(),
             })?;
-            Ok((runner.map_err(|e| file.model_error(e))?, tokenizer?))
+            Ok((runner.map_err(|e| files.model_error(e))?, tokenizer?))
         })
     }
 }
@@ -258,8 +309,12 @@ fn compile(source: &str) -> Result<Template, Error> {
 
 /// The model's own template. One that does not compile is no reason not to load: the model can
 /// still continue text, and a conversation gets the error.
-fn own_template(gguf: &Gguf<'_>, notes: &mut Vec<String>) -> Template {
-    let source = match gguf.metadata().str("tokenizer.chat_template") {
+fn own_template(
+    files: &ModelFiles,
+    checkpoint: &Checkpoint<'_>,
+    notes: &mut Vec<String>,
+) -> Template {
+    let source = match files.template(checkpoint) {
         Ok(Some(source)) => source,
         Ok(None) => return Template::Missing,
         Err(error) => {
@@ -267,11 +322,11 @@ fn own_template(gguf: &Gguf<'_>, notes: &mut Vec<String>) -> Template {
             return Template::Missing;
         }
     };
-    match ChatTemplate::new(source) {
+    match ChatTemplate::new(&source) {
         Ok(compiled) => Template::Ready(Box::new(compiled)),
         Err(error) => {
             notes.push(format!("the model's chat template cannot be used: {error}"));
-            Template::Broken(source.to_owned())
+            Template::Broken(source)
         }
     }
 }

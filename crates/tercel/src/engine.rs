@@ -14,7 +14,7 @@ use crate::TokenId;
 use crate::builder::EngineBuilder;
 use crate::chat::Chat;
 use crate::error::Error;
-use crate::file::{MemoryUse, ModelSummary};
+use crate::files::{MemoryUse, ModelSummary};
 use crate::pipe::{Receiver, pipe};
 use crate::reply::{Reply, StopReason, Timings, Usage};
 use crate::request::{Prompt, Prompter, Request, Template};

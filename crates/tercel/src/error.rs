@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use tercel_formats::GgufError;
+use tercel_formats::CheckpointError;
 use tercel_nn::{Memory, NnError};
 use tercel_text::TextError;
 
@@ -94,14 +94,14 @@ pub enum Error {
         /// What it is instead.
         problem: &'static str,
     },
-    /// The file is no valid GGUF file.
+    /// The files are damaged, or do not belong together.
     #[error("{}: {error}", path.display())]
     InvalidFile {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         #[source]
-        error: GgufError,
+        error: CheckpointError,
     },
     /// The file is valid, but the model in it cannot be loaded.
     #[error("{}: {error}", path.display())]
@@ -111,6 +111,20 @@ pub enum Error {
         /// What is wrong.
         #[source]
         error: NnError,
+    },
+    /// A directory has no tokenizer.
+    #[error("{} has no tokenizer.json and no tokenizer.model", path.display())]
+    NoTokenizer {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A file beside the weights does not say what it must.
+    #[error("{}: {problem}", path.display())]
+    SmallFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
     },
     /// The model's tokenizer cannot be loaded.
     #[error("{}: {error}", path.display())]
@@ -180,6 +194,8 @@ impl Error {
             | Self::NotAModelFile { .. }
             | Self::InvalidFile { .. }
             | Self::Model { .. }
+            | Self::NoTokenizer { .. }
+            | Self::SmallFile { .. }
             | Self::Tokenizer { .. } => "model_load_failed",
             Self::Inference(_) => "inference_failed",
             Self::InvalidLogits { .. } => "invalid_logits",
@@ -217,9 +233,20 @@ impl Error {
                 };
                 Some(format!("{advice}, or close other programs"))
             }
+            Self::InvalidFile {
+                error: CheckpointError::UnsupportedQuantization { .. },
+                ..
+            } => Some(
+                "use the original weights with `--quantize`, or a GGUF or MLX version of the model"
+                    .to_owned(),
+            ),
             Self::InvalidFile { .. } => {
-                Some("the file is damaged or no GGUF file; fetch it again".to_owned())
+                Some("the file is damaged or no model file; fetch it again".to_owned())
             }
+            Self::NoTokenizer { .. } => Some(
+                "put the tokenizer.json that the model was published with beside its weights"
+                    .to_owned(),
+            ),
             Self::Source(error) => error.hint(),
             _ => None,
         }

@@ -33,11 +33,9 @@
 
 mod builder;
 mod chat;
-mod contents;
-mod defaults;
 mod engine;
 mod error;
-mod file;
+mod files;
 mod machine;
 mod model;
 mod pipe;
@@ -50,14 +48,14 @@ mod scheduler;
 mod score;
 pub mod source;
 mod stream;
-mod weights;
 
 pub use builder::EngineBuilder;
 pub use chat::{Chat, ChatStream};
-pub use contents::{MetadataEntry, TensorEntry};
 pub use engine::{Engine, Info};
 pub use error::Error;
-pub use file::{Inspection, MemoryUse, ModelFile, ModelSummary, TensorType};
+pub use files::{
+    Inspection, MemoryUse, MetadataEntry, ModelFiles, ModelSummary, TensorEntry, TensorType,
+};
 pub use pipe::CancelHandle;
 pub use reply::{Event, Reply, StopReason, Timings, Usage};
 pub use request::{Request, parse_role};

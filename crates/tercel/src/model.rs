@@ -22,8 +22,9 @@ pub(crate) fn options(max_context: usize, prefill_chunk: usize, threads: usize) 
 
 /// A model that holds one sequence.
 pub(crate) trait Model: Send {
-    /// Forgets everything from position `len` on.
-    fn truncate(&mut self, len: usize);
+    /// Forgets everything from position `len` on, and gives how many tokens are left: `len`, or
+    /// fewer where there is no way back to it.
+    fn truncate(&mut self, len: usize) -> usize;
 
     /// Appends `tokens` and shows each row of logits `(vocab_size)` that is `wanted`, in order,
     /// with its number. On an error nothing was appended.
@@ -49,8 +50,8 @@ impl RunnerModel {
 }
 
 impl Model for RunnerModel {
-    fn truncate(&mut self, len: usize) {
-        self.runner.truncate(self.sequence, len);
+    fn truncate(&mut self, len: usize) -> usize {
+        self.runner.truncate(self.sequence, len)
     }
 
     fn append(

@@ -207,10 +207,11 @@ impl<M: Model> Scheduler<M> {
         }
         let step = active.reply.tokens.len() as u64;
         let mut token = None;
-        let sampler = &mut self.sampler;
+        let (sampler, known) = (&mut self.sampler, self.tokenizer.vocab_size());
         self.model
             .append(pending, Wanted::Last, &mut |_, row| {
-                token = sampler.sample(step, row).ok();
+                // A padded vocabulary has rows that are no token's.
+                token = sampler.sample(step, &row[..row.len().min(known)]).ok();
             })
             .map_err(Error::Inference)?;
         self.held.extend_from_slice(pending);
@@ -306,11 +307,13 @@ impl<M: Model> Scheduler<M> {
             .take_while(|(a, b)| a == b)
             .count()
             .min(most);
-        if shared < self.held.len() {
-            self.model.truncate(shared);
-            self.held.truncate(shared);
+        if shared == self.held.len() {
+            return shared;
         }
-        shared
+        // A state that carries all tokens cannot be taken back to any of them.
+        let kept = self.model.truncate(shared);
+        self.held.truncate(kept);
+        kept
     }
 }
 

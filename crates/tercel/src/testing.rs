@@ -11,7 +11,7 @@ use tercel_text::{ChatTemplate, Tokenizer};
 
 use crate::TokenId;
 use crate::engine::{Engine, Info, Parts, QUEUE};
-use crate::file::{MemoryUse, ModelSummary};
+use crate::files::{MemoryUse, ModelSummary};
 use crate::model::Model;
 use crate::request::Template;
 use crate::sampling::Sampling;
@@ -32,8 +32,9 @@ struct Fake<F> {
 }
 
 impl<F: FnMut(&[TokenId]) -> Vec<f32> + Send> Model for Fake<F> {
-    fn truncate(&mut self, len: usize) {
+    fn truncate(&mut self, len: usize) -> usize {
         self.held.truncate(len);
+        self.held.len()
     }
 
     fn append(
@@ -185,6 +186,8 @@ fn info(max_context: usize) -> Info {
         head_dim: 0,
         feed_forward: 0,
         sliding_window: None,
+        n_experts: 0,
+        left_out: Vec::new(),
     };
     let memory = MemoryUse {
         weights_bytes: 0,

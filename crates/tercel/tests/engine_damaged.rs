@@ -4,7 +4,7 @@ mod tiny;
 
 use std::fs;
 
-use tercel::{Engine, Error, Message, ModelFile, Request};
+use tercel::{Engine, Error, Message, ModelFiles, Request};
 use tiny::{CONTEXT, LAYERS, TEMPLATE, TinyModel, VOCAB};
 
 /// Files with one to three flipped bits that are loaded and run.
@@ -67,7 +67,7 @@ fn a_model_cut_anywhere_is_refused() {
 /// Looks into the file, loads it, and lets it reply in both ways.
 fn run(file: &str) -> Result<(), Error> {
     // What is shown to a user must not panic either, whatever it says.
-    let _ = ModelFile::open(file).and_then(|file| file.inspect(None));
+    let _ = ModelFiles::open(file).and_then(|file| file.inspect(None));
     let engine = Engine::builder(file).threads(1).max_context(64).load()?;
     let request = Request::prompt("ab").max_new_tokens(2).seed(1);
     engine.generate(request)?;

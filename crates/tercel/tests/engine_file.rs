@@ -5,7 +5,7 @@ mod tiny;
 use std::fs;
 use std::sync::{Arc, Mutex};
 
-use tercel::{Engine, Error, Message, ModelFile, Phase, Progress, Request, StopReason};
+use tercel::{Engine, Error, Message, ModelFiles, Phase, Progress, Request, StopReason};
 use tiny::{CONTEXT, LAYERS, TEMPLATE, TinyModel, VOCAB};
 
 #[test]
@@ -266,7 +266,7 @@ fn the_models_sampling_defaults_apply_under_the_requests() {
 #[test]
 fn a_file_can_be_looked_into_without_loading_it() {
     let model = TinyModel::new(&[]);
-    let file = ModelFile::open(&model.path).expect("a model");
+    let file = ModelFiles::open(&model.path).expect("a model");
     let found = file.inspect(None).expect("a model");
     assert_eq!(
         (found.model.n_layers, found.tensors),

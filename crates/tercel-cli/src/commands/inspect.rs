@@ -1,7 +1,7 @@
 //! `tercel inspect`: what a model is and what it would take.
 
 use serde::Serialize;
-use tercel::{Inspection, MetadataEntry, ModelFile, TensorEntry};
+use tercel::{Inspection, MetadataEntry, ModelFiles, TensorEntry};
 
 use crate::context::Context;
 use crate::failure::Failure;
@@ -35,7 +35,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
-    let file = ModelFile::open(load::local(&args.model)?.path)?;
+    let file = ModelFiles::of(&load::local(&args.model)?)?;
     let inspection = file.inspect(args.max_context)?;
     let metadata = args.metadata.then(|| file.metadata()).transpose()?;
     let tensor_list = args.tensors.then(|| file.tensors()).transpose()?;
@@ -78,8 +78,8 @@ fn describe(of: &Inspection, out: Output) -> Result<(), Failure> {
     entry(
         "size",
         format!(
-            "{size}, {} tensors, GGUF version {}",
-            of.tensors, of.gguf_version
+            "{size}, {} tensors, {}",
+            of.tensors, of.packaging
         ),
     )?;
     entry(
@@ -98,6 +98,9 @@ fn describe(of: &Inspection, out: Output) -> Result<(), Failure> {
             model.n_layers, model.hidden_size, model.feed_forward
         ),
     )?;
+    for part in &model.left_out {
+        entry("left out", part.clone())?;
+    }
     let window = match model.sliding_window {
         Some(window) => format!(", sliding window of {window} tokens"),
         None => String::new(),

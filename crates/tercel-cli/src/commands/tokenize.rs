@@ -1,7 +1,7 @@
 //! `tercel tokenize`: the ids and pieces of a text.
 
 use serde::Serialize;
-use tercel::{ModelFile, TokenId, Tokenizer};
+use tercel::{ModelFiles, TokenId, Tokenizer};
 
 use super::run::read_stdin;
 use crate::context::Context;
@@ -36,7 +36,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
-    let tokenizer = ModelFile::open(load::local(&args.model)?.path)?.tokenizer()?;
+    let tokenizer = ModelFiles::of(&load::local(&args.model)?)?.tokenizer()?;
     let from_stdin = if args.text == "-" {
         Some(read_stdin(context)?)
     } else {

@@ -93,7 +93,7 @@ pub enum Checked {
 
 /// The model at a path that the user gave: a file, any part of a split one, or a directory with
 /// one model in it.
-pub(super) fn at(path: &Path) -> Result<LocalModel, SourceError> {
+pub(crate) fn at(path: &Path) -> Result<LocalModel, SourceError> {
     let metadata = fs::metadata(path).map_err(|reason| read_error(path, reason))?;
     if !metadata.is_dir() {
         return gguf(path);

@@ -50,6 +50,7 @@ pub use catalog::{Catalog, CatalogEntry, CatalogSource, PackagePart};
 pub use environment::{Environment, Timeouts, Token};
 pub use error::SourceError;
 pub use fetch::Control;
+pub(crate) use local::at;
 pub use local::{Checked, LocalFile, LocalModel, ModelKind};
 pub use model_ref::ModelRef;
 pub use progress::{Phase, Progress, ProgressTracker};

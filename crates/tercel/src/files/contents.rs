@@ -1,12 +1,13 @@
-//! What a model file holds, entry by entry.
+//! What a model's files hold, entry by entry.
 
 use serde::Serialize;
+use serde_json::Value as Json;
 use tercel_formats::gguf::Value;
 
+use super::ModelFiles;
 use crate::error::Error;
-use crate::file::ModelFile;
 
-/// One entry of a file's metadata.
+/// One entry of a GGUF file's metadata, or of `config.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct MetadataEntry {
@@ -26,25 +27,32 @@ pub struct TensorEntry {
     pub name: String,
     /// Such as `Q4_K`.
     pub dtype: String,
-    /// Elements along each dimension, the fastest first.
+    /// Elements along each dimension, the slowest first: `[rows, cols]` of a matrix.
     pub shape: Vec<usize>,
     /// Its size in the file.
     pub bytes: u64,
 }
 
-impl ModelFile {
+impl ModelFiles {
     /// The metadata, in the order of the file.
     ///
     /// # Errors
     /// [`Error::InvalidFile`] if the file has changed since it was opened.
     pub fn metadata(&self) -> Result<Vec<MetadataEntry>, Error> {
-        let gguf = self.gguf()?;
-        let entry = |(key, value): (&str, &Value<'_>)| MetadataEntry {
-            key: key.to_owned(),
-            kind: value.kind().to_string(),
-            value: shown(value),
-        };
-        Ok(gguf.metadata().iter().map(entry).collect())
+        let checkpoint = self.checkpoint()?;
+        if let Some(metadata) = checkpoint.gguf_metadata() {
+            let entry = |(key, value): (&str, &Value<'_>)| MetadataEntry {
+                key: key.to_owned(),
+                kind: value.kind().to_string(),
+                value: shown(value),
+            };
+            return Ok(metadata.iter().map(entry).collect());
+        }
+        let mut entries = Vec::new();
+        if let Some(config) = checkpoint.config_json() {
+            flatten("", config, &mut entries);
+        }
+        Ok(entries)
     }
 
     /// The tensors, in the order of the file.
@@ -52,14 +60,38 @@ impl ModelFile {
     /// # Errors
     /// [`Error::InvalidFile`] if the file has changed since it was opened.
     pub fn tensors(&self) -> Result<Vec<TensorEntry>, Error> {
-        let gguf = self.gguf()?;
-        let entries = gguf.tensors().iter().map(|tensor| TensorEntry {
-            name: tensor.name.to_owned(),
-            dtype: tensor.dtype.to_string(),
+        let checkpoint = self.checkpoint()?;
+        let entries = checkpoint.tensors().iter().map(|tensor| TensorEntry {
+            name: tensor.name.clone(),
+            dtype: tensor.storage.kind(),
             shape: tensor.shape.clone(),
-            bytes: tensor.data.len() as u64,
+            bytes: tensor.storage.bytes() as u64,
         });
         Ok(entries.collect())
+    }
+}
+
+/// The entries of a table, under names with dots between them.
+fn flatten(within: &str, value: &Json, entries: &mut Vec<MetadataEntry>) {
+    let mut entry = |kind: &str, value: String| {
+        entries.push(MetadataEntry {
+            key: within.to_owned(),
+            kind: kind.to_owned(),
+            value,
+        });
+    };
+    match value {
+        Json::Object(fields) => {
+            for (name, value) in fields {
+                let dot = if within.is_empty() { "" } else { "." };
+                flatten(&format!("{within}{dot}{name}"), value, entries);
+            }
+        }
+        Json::Array(items) => entry("list", format!("{} values", items.len())),
+        Json::String(text) => entry("text", text.clone()),
+        Json::Number(number) => entry("number", number.to_string()),
+        Json::Bool(flag) => entry("bool", flag.to_string()),
+        Json::Null => entry("null", "null".to_owned()),
     }
 }
 

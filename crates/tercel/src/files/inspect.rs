@@ -1,60 +1,25 @@
-//! A model file, looked into without loading its weights.
+//! A model, looked into without loading its weights.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
-use tercel_formats::Gguf;
-use tercel_formats::gguf::Metadata;
+use tercel_formats::Checkpoint;
+use tercel_formats::checkpoint::Packaging;
 use tercel_nn::Runner;
-use tercel_text::Tokenizer;
 
+use super::{ModelFiles, defaults};
 use crate::builder::DEFAULT_PREFILL_CHUNK;
-use crate::defaults;
 use crate::error::Error;
 use crate::machine;
 use crate::model::options;
 use crate::sampling::Sampling;
-use crate::weights::Weights;
 
 /// The context an engine is loaded with unless told otherwise, in tokens; less where the model was
 /// trained for less.
 pub(crate) const DEFAULT_CONTEXT: usize = 4096;
 
-/// An open GGUF file: for inspection and tokenizing, without an engine.
-///
-/// The file must not be written to while this value lives; see the crate's documentation.
-#[derive(Debug)]
-pub struct ModelFile {
-    weights: Weights,
-}
-
-impl ModelFile {
-    /// Opens the file at `path` and checks that it is a whole GGUF file.
-    ///
-    /// # Errors
-    /// [`Error::Unreadable`], [`Error::NotAModelFile`] or [`Error::InvalidFile`], with the path.
-    pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
-        let file = Self {
-            weights: Weights::open(path.as_ref())?,
-        };
-        file.gguf()?;
-        Ok(file)
-    }
-
-    /// The path, as it was given.
-    pub fn path(&self) -> &Path {
-        self.weights.path()
-    }
-
-    /// Builds the file's tokenizer.
-    ///
-    /// # Errors
-    /// [`Error::Tokenizer`] where the metadata describes none that this build can run.
-    pub fn tokenizer(&self) -> Result<Tokenizer, Error> {
-        tokenizer(self.gguf()?.metadata(), self.path())
-    }
-
+impl ModelFiles {
     /// Describes the file, and the memory that it would take with a context of `max_context`
     /// tokens (`None`: what an engine uses unless told otherwise).
     ///
@@ -62,22 +27,23 @@ impl ModelFile {
     /// [`Error::Model`] where the model could not be loaded, [`Error::ContextTooLong`] where the
     /// context is longer than the model was trained for.
     pub fn inspect(&self, max_context: Option<usize>) -> Result<Inspection, Error> {
-        let gguf = self.gguf()?;
-        let metadata = gguf.metadata();
-        let text = |key: &str| metadata.str(key).ok().flatten().map(str::to_owned);
-        let model = summary(&gguf, self.path())?;
+        let checkpoint = self.checkpoint()?;
+        let metadata = checkpoint.gguf_metadata();
+        let text = |key: &str| metadata?.str(key).ok().flatten().map(str::to_owned);
+        let model = summary(self, &checkpoint)?;
         let max_context = resolve_context(max_context, model.trained_context)?;
         let options = options(
             max_context,
             DEFAULT_PREFILL_CHUNK,
             machine::physical_cores(),
         );
-        let memory = Runner::estimate(&gguf, &options).map_err(|error| self.model_error(error))?;
+        let memory =
+            Runner::estimate(&checkpoint, &options).map_err(|error| self.model_error(error))?;
         let mut types = BTreeMap::new();
-        for tensor in gguf.tensors() {
-            let of_type = types.entry(tensor.dtype.to_string()).or_insert((0, 0));
+        for tensor in checkpoint.tensors() {
+            let of_type = types.entry(tensor.storage.kind()).or_insert((0, 0));
             of_type.0 += 1;
-            of_type.1 += tensor.data.len() as u64;
+            of_type.1 += tensor.storage.bytes() as u64;
         }
         let mut tensor_types: Vec<TensorType> = types
             .into_iter()
@@ -90,33 +56,31 @@ impl ModelFile {
         tensor_types.sort_by_key(|of_type| std::cmp::Reverse(of_type.bytes));
         Ok(Inspection {
             path: self.path().to_owned(),
-            file_bytes: self.weights.bytes().len() as u64,
-            gguf_version: gguf.version(),
+            packaging: match checkpoint.packaging() {
+                Packaging::Mlx => "MLX directory",
+                _ => self.kind().name(),
+            },
+            file_bytes: self.bytes(),
             licence: text("general.license"),
-            tensors: gguf.tensors().len(),
+            tensors: checkpoint.tensors().len(),
             tensor_types,
-            tokenizer: text("tokenizer.ggml.model"),
+            tokenizer: text("tokenizer.ggml.model").or_else(|| self.tokenizer_file()),
             pre_tokenizer: text("tokenizer.ggml.pre"),
-            template: text("tokenizer.chat_template"),
-            sampling: defaults::of_model(metadata).0,
+            template: self.template(&checkpoint).ok().flatten(),
+            sampling: defaults::of_files(self, &checkpoint).0,
             max_context,
             memory: memory.into(),
             model,
         })
     }
 
-    pub(crate) fn gguf(&self) -> Result<Gguf<'_>, Error> {
-        Gguf::parse(self.weights.bytes()).map_err(|error| Error::InvalidFile {
-            path: self.path().into(),
-            error,
-        })
-    }
-
-    pub(crate) fn model_error(&self, error: tercel_nn::NnError) -> Error {
-        Error::Model {
-            path: self.path().into(),
-            error,
-        }
+    /// The file that a directory's tokenizer is built from.
+    fn tokenizer_file(&self) -> Option<String> {
+        let names = ["tokenizer.json", "tokenizer.model"];
+        let found = names
+            .into_iter()
+            .find(|name| self.small().get(name).is_some());
+        found.map(str::to_owned)
     }
 }
 
@@ -148,6 +112,10 @@ pub struct ModelSummary {
     pub feed_forward: usize,
     /// Tokens that sliding-window layers look back, where there are such layers.
     pub sliding_window: Option<usize>,
+    /// Experts of a layer; 0 where there are none.
+    pub n_experts: usize,
+    /// Parts of the checkpoint that a text model does without, in words.
+    pub left_out: Vec<String>,
 }
 
 /// What a model takes of the memory, in bytes.
@@ -175,16 +143,16 @@ impl From<tercel_nn::Memory> for MemoryUse {
     }
 }
 
-/// What [`ModelFile::inspect`] finds.
+/// What [`ModelFiles::inspect`] finds.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Inspection {
-    /// The file.
+    /// The file, the first part, or the directory.
     pub path: PathBuf,
-    /// Its size.
+    /// How the files are made: `GGUF file`, `safetensors directory`, `MLX directory`.
+    pub packaging: &'static str,
+    /// The size of all files.
     pub file_bytes: u64,
-    /// Version of the file format.
-    pub gguf_version: u32,
     /// The licence that the file names.
     pub licence: Option<String>,
     /// The model.
@@ -219,18 +187,15 @@ pub struct TensorType {
     pub bytes: u64,
 }
 
-pub(crate) fn summary(gguf: &Gguf<'_>, path: &Path) -> Result<ModelSummary, Error> {
-    let info = Runner::describe(gguf).map_err(|error| Error::Model {
-        path: path.into(),
-        error,
-    })?;
+pub(crate) fn summary(
+    files: &ModelFiles,
+    checkpoint: &Checkpoint<'_>,
+) -> Result<ModelSummary, Error> {
+    let info = Runner::describe(checkpoint).map_err(|error| files.model_error(error))?;
+    let named = checkpoint.gguf_metadata();
+    let named = named.and_then(|metadata| metadata.str("general.name").ok().flatten());
     Ok(ModelSummary {
-        name: gguf
-            .metadata()
-            .str("general.name")
-            .ok()
-            .flatten()
-            .map(str::to_owned),
+        name: named.map(str::to_owned),
         architecture: info.architecture,
         parameters: info.parameters,
         vocab_size: info.vocab_size,
@@ -242,13 +207,8 @@ pub(crate) fn summary(gguf: &Gguf<'_>, path: &Path) -> Result<ModelSummary, Erro
         head_dim: info.head_dim,
         feed_forward: info.feed_forward,
         sliding_window: info.sliding_window,
-    })
-}
-
-pub(crate) fn tokenizer(metadata: &Metadata<'_>, path: &Path) -> Result<Tokenizer, Error> {
-    Tokenizer::from_gguf(metadata).map_err(|error| Error::Tokenizer {
-        path: path.into(),
-        error,
+        n_experts: info.n_experts,
+        left_out: info.left_out,
     })
 }
 

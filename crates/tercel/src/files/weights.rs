@@ -1,10 +1,12 @@
-//! A model file in memory: opened, checked and mapped. The crate's one `unsafe` is here.
+//! A model file in memory: opened, checked and mapped. The crate's `unsafe` is here.
 
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
+#[cfg(unix)]
+use memmap2::UncheckedAdvice;
 
 use crate::error::Error;
 
@@ -56,6 +58,16 @@ impl Weights {
         &self.map
     }
 
+    /// Gives back the memory of those pages of `bytes` that lie in this file; to read them again
+    /// would fetch them from disk.
+    pub(crate) fn release(&self, bytes: &[u8]) {
+        let file = self.map.as_ptr() as usize..self.map.as_ptr() as usize + self.map.len();
+        let start = bytes.as_ptr() as usize;
+        if file.contains(&start) && start + bytes.len() <= file.end {
+            release(&self.map, start - file.start, bytes.len());
+        }
+    }
+
     /// The path as it was given.
     pub(crate) fn path(&self) -> &Path {
         &self.path
@@ -73,6 +85,22 @@ fn map(file: &File) -> io::Result<Mmap> {
     // immutable; for a file of the user's own, the contract of this module asks it of the user.
     unsafe { Mmap::map(file) }
 }
+
+/// Without effect where the system has no such call.
+#[cfg(unix)]
+#[expect(
+    unsafe_code,
+    reason = "only the system call can drop pages from memory"
+)]
+fn release(map: &Mmap, offset: usize, len: usize) {
+    // Pages that reach beyond the range may hold what is still wanted: they stay, or come back.
+    // SAFETY: the map is a shared, read-only view of a file, so a page that is dropped reads the
+    // same when it is touched again.
+    let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, offset, len) };
+}
+
+#[cfg(not(unix))]
+fn release(_map: &Mmap, _offset: usize, _len: usize) {}
 
 #[cfg(test)]
 mod tests {

@@ -1,12 +1,66 @@
-//! The sampling defaults that a model file brings.
+//! The sampling defaults that a model brings.
 
-use tercel_formats::GgufError;
+use serde_json::Value as Json;
 use tercel_formats::gguf::{Metadata, Value};
+use tercel_formats::{Checkpoint, GgufError};
 
+use super::ModelFiles;
 use crate::sampling::Sampling;
 
+/// Reads the model's defaults, and tells what could not be used.
+pub(crate) fn of_files(files: &ModelFiles, checkpoint: &Checkpoint<'_>) -> (Sampling, Vec<String>) {
+    match checkpoint.gguf_metadata() {
+        Some(metadata) => of_model(metadata),
+        None => of_directory(files.small().json(GENERATION)),
+    }
+}
+
+const GENERATION: &str = "generation_config.json";
+
+/// Reads `generation_config.json`, as transformers writes it.
+fn of_directory(json: Result<Option<Json>, String>) -> (Sampling, Vec<String>) {
+    let json = match json {
+        Ok(Some(json)) => json,
+        Ok(None) => return (Sampling::default(), Vec::new()),
+        Err(error) => {
+            let note = format!("the sampling defaults of {GENERATION} are not used: {error}");
+            return (Sampling::default(), vec![note]);
+        }
+    };
+    let mut notes = Vec::new();
+    let mut number = |key: &str| match json.get(key) {
+        None | Some(Json::Null) => None,
+        Some(value) => {
+            let number = value.as_f64();
+            if number.is_none() {
+                notes.push(format!(
+                    "`{key}` of {GENERATION} is not used: it is no number"
+                ));
+            }
+            number
+        }
+    };
+    let found = Sampling {
+        temperature: number("temperature").map(|value| value as f32),
+        top_k: number("top_k").map(|value| value as usize),
+        top_p: number("top_p").map(|value| value as f32),
+        min_p: number("min_p").map(|value| value as f32),
+        repetition_penalty: number("repetition_penalty").map(|value| value as f32),
+        ..Sampling::default()
+    };
+    // Without sampling, the rest of the file has no meaning.
+    let found = match json.get("do_sample") {
+        Some(Json::Bool(false)) => Sampling {
+            temperature: Some(0.0),
+            ..Sampling::default()
+        },
+        _ => found,
+    };
+    checked(found, notes)
+}
+
 /// Reads `general.sampling.*`, as llama.cpp writes them, and tells what could not be used.
-pub(crate) fn of_model(metadata: &Metadata<'_>) -> (Sampling, Vec<String>) {
+fn of_model(metadata: &Metadata<'_>) -> (Sampling, Vec<String>) {
     let mut notes = Vec::new();
     let mut float = |key: &str| note(metadata.f32(&format!("general.sampling.{key}")), &mut notes);
     let mut found = Sampling {
@@ -30,13 +84,19 @@ pub(crate) fn of_model(metadata: &Metadata<'_>) -> (Sampling, Vec<String>) {
         Some(n) => found.repetition_window = Some(usize::try_from(n).unwrap_or(WHOLE_CONTEXT)),
         None => {}
     }
-    if let Err(error) = found.validate() {
-        notes.push(format!(
-            "the model's own sampling defaults are not used: {error}"
-        ));
-        found = Sampling::default();
+    checked(found, notes)
+}
+
+fn checked(found: Sampling, mut notes: Vec<String>) -> (Sampling, Vec<String>) {
+    match found.validate() {
+        Ok(_) => (found, notes),
+        Err(error) => {
+            notes.push(format!(
+                "the model's own sampling defaults are not used: {error}"
+            ));
+            (Sampling::default(), notes)
+        }
     }
-    (found, notes)
 }
 
 /// More tokens than any context has.

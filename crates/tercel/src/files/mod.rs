@@ -1,0 +1,198 @@
+//! A model's files, open: whatever their packaging, the rest of the crate reads them through here.
+
+mod contents;
+pub(crate) mod defaults;
+mod inspect;
+mod small;
+mod weights;
+
+use std::path::{Path, PathBuf};
+
+use tercel_formats::{Checkpoint, CheckpointError, Gguf};
+use tercel_text::{HfTokenizerFiles, TokenId, Tokenizer};
+
+pub use contents::{MetadataEntry, TensorEntry};
+pub use inspect::{Inspection, MemoryUse, ModelSummary, TensorType};
+pub(crate) use inspect::{resolve_context, summary};
+pub(crate) use weights::Weights;
+
+use crate::error::Error;
+use crate::source::{self, LocalModel, ModelKind};
+use small::SmallFiles;
+
+/// The files of a model: a GGUF file, the parts of one, or a directory of safetensors. For
+/// inspection and tokenizing, without an engine.
+///
+/// The files must not be written to while this value lives; see the crate's documentation.
+#[derive(Debug)]
+pub struct ModelFiles {
+    path: PathBuf,
+    kind: ModelKind,
+    /// The files that hold weights, in order.
+    weights: Vec<Weights>,
+    /// What stands beside the weights in a directory.
+    small: SmallFiles,
+}
+
+const INDEX: &str = "model.safetensors.index.json";
+
+impl ModelFiles {
+    /// Opens the model at `path`: a GGUF file, any part of a split one, or a directory. Checks
+    /// that the files are whole.
+    ///
+    /// # Errors
+    /// [`Error::Source`] where files are missing, [`Error::Unreadable`], [`Error::NotAModelFile`]
+    /// or [`Error::InvalidFile`], with the path.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
+        Self::of(&source::at(path.as_ref())?)
+    }
+
+    /// Opens the files of a model that was found or fetched.
+    ///
+    /// # Errors
+    /// Those of [`ModelFiles::open`].
+    pub fn of(model: &LocalModel) -> Result<Self, Error> {
+        let mut small = SmallFiles::default();
+        let mut weights = Vec::new();
+        for file in &model.files {
+            let name = file.path.file_name().unwrap_or_default().to_string_lossy();
+            if model.kind == ModelKind::Directory && !name.ends_with(".safetensors") {
+                small.read(&name, &file.path)?;
+            } else {
+                weights.push(Weights::open(&file.path)?);
+            }
+        }
+        let files = Self {
+            path: model.path.clone(),
+            kind: model.kind,
+            weights,
+            small,
+        };
+        files.checkpoint()?;
+        Ok(files)
+    }
+
+    /// The file, the first part, or the directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How the files are made.
+    pub fn kind(&self) -> ModelKind {
+        self.kind
+    }
+
+    /// Builds the model's tokenizer. Every end of a turn that the files name stops a reply.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] where the files describe none that this build can run.
+    pub fn tokenizer(&self) -> Result<Tokenizer, Error> {
+        self.tokenizer_of(&self.checkpoint()?)
+    }
+
+    /// The source of the model's chat template, where it has one.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub(crate) fn template(&self, checkpoint: &Checkpoint<'_>) -> Result<Option<String>, String> {
+        match checkpoint.gguf_metadata() {
+            Some(metadata) => metadata
+                .str("tokenizer.chat_template")
+                .map(|source| source.map(str::to_owned))
+                .map_err(|error| error.to_string()),
+            None => self.small.template(),
+        }
+    }
+
+    /// Gives back the memory of bytes that will not be read again.
+    pub(crate) fn release(&self, bytes: &[u8]) {
+        for file in &self.weights {
+            file.release(bytes);
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        let weights = self.weights.iter().map(|file| file.bytes().len() as u64);
+        weights.sum::<u64>() + self.small.bytes()
+    }
+
+    pub(crate) fn small(&self) -> &SmallFiles {
+        &self.small
+    }
+
+    pub(crate) fn checkpoint(&self) -> Result<Checkpoint<'_>, Error> {
+        let wrong = |path: &Path| {
+            let path = path.to_owned();
+            move |error: CheckpointError| Error::InvalidFile { path, error }
+        };
+        if self.kind == ModelKind::Directory {
+            let name = |file: &Weights| {
+                let name = file.path().file_name().unwrap_or_default();
+                name.to_string_lossy().into_owned()
+            };
+            let named: Vec<(String, &[u8])> = self
+                .weights
+                .iter()
+                .map(|file| (name(file), file.bytes()))
+                .collect();
+            let files: Vec<(&str, &[u8])> = named
+                .iter()
+                .map(|(name, bytes)| (name.as_str(), *bytes))
+                .collect();
+            let config = self.small.get("config.json").unwrap_or_default();
+            let index = self.small.get(INDEX);
+            return Checkpoint::from_hugging_face(config, &files, index).map_err(wrong(&self.path));
+        }
+        let parts = self.weights.iter().map(|file| {
+            let part = Gguf::parse(file.bytes()).map_err(CheckpointError::Gguf);
+            part.map_err(wrong(file.path()))
+        });
+        Checkpoint::from_gguf(parts.collect::<Result<_, _>>()?).map_err(wrong(&self.path))
+    }
+
+    pub(crate) fn tokenizer_of(&self, checkpoint: &Checkpoint<'_>) -> Result<Tokenizer, Error> {
+        let wrong = |error| Error::Tokenizer {
+            path: self.path.clone(),
+            error,
+        };
+        if let Some(metadata) = checkpoint.gguf_metadata() {
+            return Tokenizer::from_gguf(metadata).map_err(wrong);
+        }
+        let config = self.small.get("tokenizer_config.json");
+        let built = if let Some(tokenizer_json) = self.small.get("tokenizer.json") {
+            Tokenizer::from_hf(&HfTokenizerFiles {
+                tokenizer_json,
+                tokenizer_config: config,
+                special_tokens_map: self.small.get("special_tokens_map.json"),
+            })
+        } else if let Some(model) = self.small.get("tokenizer.model") {
+            Tokenizer::from_sentencepiece(model, config)
+        } else {
+            return Err(Error::NoTokenizer {
+                path: self.path.clone(),
+            });
+        };
+        let mut tokenizer = built.map_err(wrong)?;
+        let ends = self
+            .small
+            .end_ids(checkpoint)
+            .map_err(|problem| Error::SmallFile {
+                path: self.path.join("generation_config.json"),
+                problem,
+            })?;
+        // A model with a padded vocabulary may name ids that no text has.
+        let known: Vec<TokenId> = ends
+            .into_iter()
+            .filter(|id| (*id as usize) < tokenizer.vocab_size())
+            .collect();
+        tokenizer.add_ends(&known).map_err(wrong)?;
+        Ok(tokenizer)
+    }
+
+    pub(crate) fn model_error(&self, error: tercel_nn::NnError) -> Error {
+        Error::Model {
+            path: self.path.clone(),
+            error,
+        }
+    }
+}
