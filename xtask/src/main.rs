@@ -19,6 +19,7 @@ mod fuzz;
 mod models;
 mod process;
 mod test;
+mod tokenizers;
 mod unsafe_code;
 mod workspace;
 

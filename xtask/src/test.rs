@@ -7,23 +7,25 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::workspace::Workspace;
-use crate::{ci, models, process};
+use crate::{ci, models, process, tokenizers};
 
 /// More than any run takes; a single test is ended much earlier (`.config/nextest.toml`).
 const LIMIT: Duration = Duration::from_secs(2700);
 
-/// Provides the models and runs the tests that `args` choose, by default all.
+/// Provides models and tokenizers and runs the tests that `args` choose, by default all.
 ///
 /// # Errors
-/// When a model cannot be had, a lint complains (with `lint`), or a test fails.
+/// When one of them cannot be had, a lint complains (with `lint`), or a test fails.
 pub(crate) fn run(args: &[String], lint: bool) -> Result<()> {
     let started = Instant::now();
     let workspace = Workspace::load()?;
     if lint {
         ci::lint(&workspace)?;
     }
+    let mut files = models::provide(&workspace)?;
+    files.push((tokenizers::VARIABLE, tokenizers::provide(&workspace)?));
     let runner = Runner {
-        models: models::provide(&workspace)?,
+        files,
         workspace,
         selection: Selection::of(args),
     };
@@ -44,7 +46,8 @@ pub(crate) fn is_gate() -> bool {
 
 struct Runner {
     workspace: Workspace,
-    models: Vec<(&'static str, PathBuf)>,
+    /// Variables by which tests find models and tokenizers.
+    files: Vec<(&'static str, PathBuf)>,
     selection: Selection,
 }
 
@@ -104,7 +107,7 @@ impl Runner {
     fn cargo(&self, args: &[&str]) -> Command {
         let mut command = process::cargo(self.workspace.root(), args);
         command.env_remove("TERCEL_ISA");
-        command.envs(self.models.iter().map(|(variable, path)| (variable, path)));
+        command.envs(self.files.iter().map(|(variable, path)| (variable, path)));
         command
     }
 }

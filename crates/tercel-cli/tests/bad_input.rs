@@ -77,7 +77,7 @@ fn each_bad_input_is_one_line_with_a_way_out() {
             &["run", &directory, "hi"],
             &["docs", "no model"],
             ".gguf",
-            "no_gguf_in_directory",
+            "no_model_in_directory",
         ),
         case(
             &["run", &good, ""],

@@ -21,6 +21,24 @@ fn an_empty_store_lists_what_can_be_pulled() {
     let list = json(&place.stdout(&["list", "--json"]));
     assert_eq!(list["models"], Value::Array(vec![]));
     assert_eq!(list["pullable"][0]["name"], "smollm2:135m");
+    let unverified = |name: &str| {
+        let rows = list["pullable"].as_array().expect("rows");
+        let row = rows.iter().find(|row| row["name"] == name).expect(name);
+        (row["unverified"].clone(), row["size_bytes"].is_null())
+    };
+    assert_eq!(unverified("smollm2:135m"), (false.into(), false));
+    assert_eq!(unverified("qwen3:0.6b"), (true.into(), true));
+    let told = text
+        .lines()
+        .filter(|line| line.contains("(unverified)"))
+        .count();
+    assert!(told > 5 && text.contains("nobody of the project"), "{text}");
+    let pulled = place.run(&["pull", "qwen3"]);
+    assert!(
+        pulled.stderr.contains("qwen3:0.6b is unverified"),
+        "{pulled:?}"
+    );
+    assert!(pulled.stderr.contains("offline"), "{pulled:?}");
     assert_eq!(list["store"], place.home().display().to_string());
 }
 
@@ -66,6 +84,82 @@ fn a_stored_model_is_listed_found_and_removed() {
     );
     assert!(removed.stderr.contains("smollm2:135m"), "{removed:?}");
     assert!(place.stdout(&["list"]).starts_with("no models in "));
+}
+
+#[test]
+fn a_damaged_model_is_listed_with_the_way_out() {
+    const TORN: &str = "hf-some-model-tiny.gguf-aef7de5a807d";
+    const LOST: &str = "smollm2-135m-000000000000";
+    let place = Place::new();
+    place.write(&format!("home/models/{TORN}/tiny.gguf"), b"GGUF");
+    let torn = "{\"schema\": 2, \"name\": \"hf:some/model:tiny.gguf\", ";
+    place.write(&format!("home/models/{TORN}/model.json"), torn);
+    place.write(&format!("home/models/{LOST}/tiny.gguf"), b"GGUF");
+
+    let list = place.stdout(&["list"]);
+    let lines: Vec<&str> = list
+        .lines()
+        .filter(|line| line.starts_with("damaged: "))
+        .collect();
+    assert_eq!(lines.len(), 2, "{list}");
+    assert!(lines[0].contains("model.json is damaged"), "{list}");
+    assert!(
+        lines[0].contains("`tercel pull hf:some/model:tiny.gguf` repairs it"),
+        "{list}"
+    );
+    assert!(
+        lines[1].ends_with(&format!("is missing; `tercel rm {LOST}` removes it")),
+        "{list}"
+    );
+    let list = json(&place.stdout(&["list", "--json"]));
+    assert_eq!(list["damaged"][0]["name"], "hf:some/model:tiny.gguf");
+    assert_eq!(list["damaged"][1]["fetchable"], false);
+
+    place.stdout(&["rm", LOST, "hf:some/model:tiny.gguf"]);
+    assert!(!place.stdout(&["list"]).contains("damaged"));
+    assert_eq!(place.run(&["rm", LOST]).code, 1);
+}
+
+#[test]
+fn a_model_of_several_files_is_listed_with_what_it_is() {
+    let place = Place::new();
+    let directory = "home/models/hf-some-float-5b42ecd41a9c";
+    for name in ["config.json", "tokenizer.json", "model.safetensors"] {
+        place.write(&format!("{directory}/{name}"), b"1234");
+    }
+    let files = ["config.json", "tokenizer.json", "model.safetensors"].map(|name| {
+        let checked = if name == "config.json" {
+            "git_sha1"
+        } else {
+            "sha256"
+        };
+        serde_json::json!({ "name": name, "size_bytes": 4, "sha256": "00", "checked": checked })
+    });
+    let record = serde_json::json!({
+        "schema": 2, "name": "hf:some/float", "kind": "directory", "files": files,
+        "source": "hf:some/float", "fetched_at_unix_seconds": 0,
+    });
+    place.write(&format!("{directory}/model.json"), record.to_string());
+
+    let list = json(&place.stdout(&["list", "--json"]));
+    let row = &list["models"][0];
+    assert_eq!(
+        (&row["kind"], &row["files"]),
+        (&"directory".into(), &3.into())
+    );
+    assert_eq!(
+        (&row["size_bytes"], &row["sha256"]),
+        (&12.into(), &Value::Null)
+    );
+    assert_eq!(row["path"], place.text(directory));
+    let pulled = place.stdout(&["pull", "some/float"]);
+    for part in [
+        "12 bytes) in 3 files",
+        "safetensors directory",
+        "2 by SHA-256, 1 by git hash",
+    ] {
+        assert!(pulled.contains(part), "no `{part}` in {pulled}");
+    }
 }
 
 #[test]

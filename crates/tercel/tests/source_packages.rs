@@ -315,3 +315,48 @@ fn a_pip_that_hangs_is_ended_by_a_cancel_or_by_patience() {
     );
     assert_eq!(files_below(directory.path()), Vec::<String>::new());
 }
+
+#[cfg(unix)]
+#[test]
+fn an_index_that_never_answers_is_given_up_unless_the_user_has_more_patience() {
+    let fixture = Fixture::new(9);
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = silent.local_addr().expect("an address");
+    let mut environment = source_support::environment();
+    environment.timeouts.pip_connection = Duration::from_secs(1);
+    environment.pip_variables = [
+        ("PIP_CONFIG_FILE", "/dev/null".to_owned()),
+        ("PIP_INDEX_URL", format!("http://{address}/simple")),
+        ("PIP_EXTRA_INDEX_URL", String::new()),
+        ("NO_PROXY", "127.0.0.1".to_owned()),
+        ("no_proxy", "127.0.0.1".to_owned()),
+    ]
+    .map(|(name, value)| (name.into(), value.into()))
+    .into();
+    let (_directory, store) = fixture.store(environment.clone());
+    let start = Instant::now();
+    let error = fetch(&store, "tiny:1m").0.expect_err("nobody answers");
+    assert!(error.to_string().contains("cannot be reached"), "{error}");
+    assert!(
+        start.elapsed() < Duration::from_secs(30),
+        "{:?}",
+        start.elapsed()
+    );
+
+    for (settings, expected) in [
+        ("", "timeout=1 retries=2"),
+        ("global.timeout=60", "timeout=unset retries=2"),
+        (":env:.default-timeout=60", "timeout=unset retries=2"),
+        ("download.retries=9", "timeout=1 retries=unset"),
+        ("install.timeout=60", "timeout=1 retries=2"),
+    ] {
+        let script = format!(
+            "if [ \"$1\" = config ]; then echo \"{settings}\"; exit 0; fi\n\
+             echo \"ERROR: timeout=${{PIP_TIMEOUT-unset}} retries=${{PIP_RETRIES-unset}}\"; exit 1"
+        );
+        environment.pip = vec![["sh", "-c", &script, "pip"].map(Into::into).into()];
+        let (_directory, store) = fixture.store(environment.clone());
+        let error = fetch(&store, "tiny:1m").0.expect_err("it only tells");
+        assert!(error.to_string().contains(expected), "{settings}: {error}");
+    }
+}

@@ -1,7 +1,7 @@
 //! `tercel list`: what is here, and what could be.
 
 use serde::Serialize;
-use tercel::source::{LocalModel, Store};
+use tercel::source::{DamagedModel, LocalModel, ModelKind, Store};
 
 use crate::context::Context;
 use crate::failure::Failure;
@@ -22,6 +22,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let store = Store::open_default()?;
     let models = store.list()?;
+    let damaged = store.damaged()?;
     let pullable: Vec<Pullable> = store
         .catalog()
         .entries()
@@ -32,13 +33,14 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
             title: &entry.title,
             size_bytes: entry.size_bytes,
             licence: &entry.licence,
+            unverified: entry.is_unverified(),
         })
         .collect();
     if args.json {
-        let models = models.iter().map(Stored::from).collect();
         return context.out.json(&List {
             store: store.root().display().to_string(),
-            models,
+            models: models.iter().map(Stored::from).collect(),
+            damaged: damaged.iter().map(Damaged::from).collect(),
             pullable,
         });
     }
@@ -51,6 +53,14 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     } else {
         stored(&models, args.paths, context)?;
     }
+    for entry in &damaged {
+        context.out.line(&format!(
+            "damaged: {}: {}; {}",
+            one_line(&entry.name),
+            one_line(&entry.reason),
+            way_out(entry)
+        ))?;
+    }
     if pullable.is_empty() {
         return Ok(());
     }
@@ -60,16 +70,37 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         .map(|of| {
             [
                 of.name.to_owned(),
-                format::bytes(of.size_bytes),
+                of.size_bytes.map_or("-".to_owned(), format::bytes),
                 of.licence.to_owned(),
-                of.title.to_owned(),
+                if of.unverified {
+                    format!("{} (unverified)", of.title)
+                } else {
+                    of.title.to_owned()
+                },
             ]
         })
         .collect();
     print(
         context,
         &format::table(["NAME", "SIZE", "LICENCE", "MODEL"], &[1], &rows),
-    )
+    )?;
+    if pullable.iter().any(|of| of.unverified) {
+        context.out.line(UNVERIFIED)?;
+    }
+    Ok(())
+}
+
+const UNVERIFIED: &str = "unverified: nobody of the project has fetched this one; the hashes that \
+                          its source gives are checked";
+
+/// What to do about a damaged model, as a part of a sentence.
+fn way_out(entry: &DamagedModel) -> String {
+    let name = one_line(&entry.name);
+    if entry.fetchable {
+        format!("`tercel pull {name}` repairs it, `tercel rm {name}` removes it")
+    } else {
+        format!("`tercel rm {name}` removes it")
+    }
 }
 
 fn stored(models: &[LocalModel], paths: bool, context: &Context) -> Result<(), Failure> {
@@ -108,6 +139,7 @@ fn print(context: &Context, lines: &[String]) -> Result<(), Failure> {
 struct List<'a> {
     store: String,
     models: Vec<Stored<'a>>,
+    damaged: Vec<Damaged<'a>>,
     pullable: Vec<Pullable<'a>>,
 }
 
@@ -115,6 +147,8 @@ struct List<'a> {
 struct Stored<'a> {
     name: &'a str,
     path: String,
+    kind: ModelKind,
+    files: usize,
     size_bytes: u64,
     source: &'a str,
     licence: Option<&'a str>,
@@ -126,6 +160,8 @@ impl<'a> From<&'a LocalModel> for Stored<'a> {
         Self {
             name: &model.name,
             path: model.path.display().to_string(),
+            kind: model.kind,
+            files: model.files.len(),
             size_bytes: model.size_bytes,
             source: &model.source,
             licence: model.licence.as_deref(),
@@ -135,9 +171,29 @@ impl<'a> From<&'a LocalModel> for Stored<'a> {
 }
 
 #[derive(Serialize)]
+struct Damaged<'a> {
+    name: &'a str,
+    path: String,
+    reason: &'a str,
+    fetchable: bool,
+}
+
+impl<'a> From<&'a DamagedModel> for Damaged<'a> {
+    fn from(entry: &'a DamagedModel) -> Self {
+        Self {
+            name: &entry.name,
+            path: entry.directory.display().to_string(),
+            reason: &entry.reason,
+            fetchable: entry.fetchable,
+        }
+    }
+}
+
+#[derive(Serialize)]
 struct Pullable<'a> {
     name: &'a str,
     title: &'a str,
-    size_bytes: u64,
+    size_bytes: Option<u64>,
     licence: &'a str,
+    unverified: bool,
 }

@@ -1,6 +1,6 @@
 //! `tercel rm`: remove models from the store.
 
-use tercel::source::Store;
+use tercel::source::{DamagedModel, SourceError, Store};
 
 use crate::context::Context;
 use crate::failure::Failure;
@@ -24,7 +24,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let store = Store::open_default()?;
     let mut failed = None;
     for name in &args.models {
-        let removed = store.parse(name).and_then(|model| store.remove(&model));
+        let removed = remove(&store, name);
         match removed {
             Ok(freed) => {
                 let freed = format::bytes(freed);
@@ -40,4 +40,14 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         }
     }
     failed.map_or(Ok(()), Err)
+}
+
+/// Removes a model, or what is left of one that no reference names any more.
+fn remove(store: &Store, name: &str) -> Result<u64, SourceError> {
+    let removed = store.parse(name).and_then(|model| store.remove(&model));
+    let is_damaged = |damaged: Vec<DamagedModel>| damaged.iter().any(|entry| entry.name == name);
+    match removed {
+        Err(_) if store.damaged().is_ok_and(is_damaged) => store.remove_damaged(name),
+        other => other,
+    }
 }

@@ -105,6 +105,9 @@ pub struct Timeouts {
     pub response: Duration,
     /// Without a single byte in the middle of a response.
     pub stall: Duration,
+    /// For pip to get an answer on a connection, unless the user's own settings of pip say; whole
+    /// seconds, at least one.
+    pub pip_connection: Duration,
     /// Without a byte of progress from pip. Long, since an index may fetch a package itself first.
     pub pip_stall: Duration,
     /// Before the first retry; doubled for each next one.
@@ -119,6 +122,7 @@ impl Default for Timeouts {
             connect: Duration::from_secs(5),
             response: Duration::from_secs(20),
             stall: Duration::from_secs(30),
+            pip_connection: Duration::from_secs(8),
             pip_stall: Duration::from_secs(120),
             backoff: Duration::from_millis(500),
             attempts: 4,

