@@ -17,6 +17,7 @@ use crate::file::{ModelFile, resolve_context, summary, tokenizer};
 use crate::machine;
 use crate::model::{RunnerModel, options};
 use crate::request::Template;
+use crate::sampling::Sampling;
 use crate::scheduler::{Control, Scheduler};
 use crate::source::{self, LocalModel, Phase, Progress, ProgressTracker, Store};
 
@@ -31,6 +32,7 @@ pub struct EngineBuilder {
     threads: Option<usize>,
     prefill_chunk: usize,
     template: Option<String>,
+    sampling: Sampling,
     store: Option<Store>,
     offline: bool,
     on_progress: Box<dyn FnMut(&Progress) + Send>,
@@ -45,6 +47,7 @@ impl EngineBuilder {
             threads: None,
             prefill_chunk: DEFAULT_PREFILL_CHUNK,
             template: None,
+            sampling: Sampling::default(),
             store: None,
             offline: false,
             on_progress: Box::new(|_| {}),
@@ -76,6 +79,13 @@ impl EngineBuilder {
     /// A chat template (Jinja source) in place of the model's own.
     pub fn template(mut self, source: impl Into<String>) -> Self {
         self.template = Some(source.into());
+        self
+    }
+
+    /// Defaults for all requests, before those that the model brings. What concerns thoughts counts
+    /// in conversations alone.
+    pub fn sampling(mut self, sampling: Sampling) -> Self {
+        self.sampling = sampling;
         self
     }
 
@@ -115,6 +125,7 @@ impl EngineBuilder {
         let started = Instant::now();
         let threads = self.checked_threads()?;
         // Errors that need no model come before a download.
+        self.sampling.validate()?;
         let template = self.template.as_deref().map(compile).transpose()?;
 
         let mut on_progress = std::mem::replace(&mut self.on_progress, Box::new(|_| {}));
@@ -177,7 +188,7 @@ impl EngineBuilder {
             info,
             tokenizer,
             template,
-            sampling,
+            sampling: self.sampling.or(&sampling),
             jobs,
             control,
             thread,
