@@ -1,9 +1,10 @@
 //! Options that commands share.
 
 use clap::Args;
-use tercel::Sampling;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use tercel::{Sampling, Thinking};
 
-/// How the next token is chosen. Ranges are checked by the engine, so that they are the same
+/// How a reply is made. Ranges are checked by the engine, so that they are the same
 /// wherever a value comes from.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Reply")]
@@ -46,6 +47,22 @@ pub(crate) struct SamplingArgs {
     /// Go on after an end token, for measurements
     #[arg(long)]
     ignore_eos: bool,
+    /// Whether the model thinks before it answers; auto leaves it to the model's template
+    /// [default: auto]
+    #[arg(
+        long,
+        value_name = "MODE",
+        value_parser = PossibleValuesParser::new(["auto", "off", "on"])
+            .try_map(|mode| mode.parse::<Thinking>()),
+    )]
+    thinking: Option<Thinking>,
+    /// End a thought after N tokens, at least 1, and go on with the answer [default: no limit but
+    /// that of the reply]
+    #[arg(long, value_name = "N")]
+    max_thinking_tokens: Option<usize>,
+    /// End a thought early enough to leave N tokens to the answer; 0 is off [default: 0]
+    #[arg(long, value_name = "N")]
+    min_answer_tokens: Option<usize>,
 }
 
 impl SamplingArgs {
@@ -64,6 +81,9 @@ impl SamplingArgs {
         sampling.seed = self.seed;
         sampling.stop.clone_from(&self.stop);
         sampling.ignore_eos = self.ignore_eos.then_some(true);
+        sampling.thinking = self.thinking;
+        sampling.max_thinking_tokens = self.max_thinking_tokens;
+        sampling.min_answer_tokens = self.min_answer_tokens;
         sampling
     }
 }

@@ -45,8 +45,12 @@ pub(crate) fn statistics(reply: &Reply) -> String {
         0 => "-".to_owned(),
         _ => seconds(timings.time_to_first_token),
     };
+    let thinking = match usage.thinking_tokens {
+        0 => String::new(),
+        thinking => format!(" ({thinking} thinking)"),
+    };
     format!(
-        "{} prompt{cached} + {} generated tokens | ttft {first} | prefill {}, decode {} tok/s | \
+        "{} prompt{cached} + {} generated tokens{thinking} | ttft {first} | prefill {}, decode {} tok/s | \
          {} | {}, {} | seed {}",
         usage.prompt_tokens,
         usage.generated_tokens,

@@ -13,6 +13,7 @@ mod interrupt;
 mod load;
 mod output;
 mod progress;
+mod reply;
 mod terminal;
 
 fn main() -> std::process::ExitCode {

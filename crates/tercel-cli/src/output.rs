@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
-use tercel::{Progress, Reply};
+use tercel::{Event, Progress, Reply};
 use tercel_eval::{ChunkReport, Perplexity};
 
 use crate::failure::Failure;
@@ -32,6 +32,10 @@ pub(crate) enum Line<'a> {
     Note {
         message: &'a str,
     },
+    Thinking {
+        text: &'a str,
+        token_index: usize,
+    },
     Delta {
         text: &'a str,
         token_index: usize,
@@ -55,6 +59,23 @@ impl<'a> Line<'a> {
             model: &progress.model,
             done_bytes: (progress.done_bytes > 0).then_some(progress.done_bytes),
             total_bytes: progress.total_bytes,
+        }
+    }
+
+    /// The line of an event of a reply, if it has one.
+    pub(crate) fn reply(event: &'a Event) -> Option<Self> {
+        match event {
+            Event::Thinking { text, token_index } => Some(Self::Thinking {
+                text,
+                token_index: *token_index,
+            }),
+            Event::Delta { text, token_index } => Some(Self::Delta {
+                text,
+                token_index: *token_index,
+            }),
+            Event::Done(reply) => Some(Self::Done(reply)),
+            // Kinds of events that this command does not know.
+            _ => None,
         }
     }
 }
@@ -90,6 +111,13 @@ impl Output {
         } else {
             stdout.write_all(text.as_bytes())?;
         }
+        Ok(stdout.flush()?)
+    }
+
+    /// A part of a model's thought, at once, for a terminal.
+    pub(crate) fn thought(self, text: &str) -> Result<(), Failure> {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(self.style().dim(&without_controls(text)).as_bytes())?;
         Ok(stdout.flush()?)
     }
 

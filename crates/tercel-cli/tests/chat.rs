@@ -153,6 +153,33 @@ fn a_chat_obeys_commands_and_remembers() {
 }
 
 #[test]
+fn a_thought_is_shown_apart_and_can_be_turned_off() {
+    let place = Place::new();
+    let model = place.model(&[("tokenizer.chat_template", common::THINKS.into())]);
+    let options = ["--max-new-tokens", "30", "--max-thinking-tokens", "4"];
+    let args = [
+        &["run", &model, "--ignore-eos", "--seed", "7"],
+        &options[..],
+    ]
+    .concat();
+    let mut chat = Terminal::open(&place, &args);
+    chat.say("hello", "thinking: ");
+    chat.say("/stats", " + 30 generated tokens (13 thinking)");
+    chat.say("/set thinking off", "thinking  off");
+    let reply = chat.say("again", "> ");
+    assert!(!reply.contains("thinking: "), "{reply:?}");
+    chat.type_in("/stats\r");
+    chat.see(" + 30 generated tokens | ttft");
+    chat.say("/set max_thinking_tokens default", "no limit");
+    let file = place.text("talk.json");
+    chat.say(&format!("/save {file}"), "(saved 4 messages to ");
+    let saved: serde_json::Value =
+        serde_json::from_slice(&fs::read(file).expect("written")).expect("JSON");
+    assert!(saved["messages"][1]["reasoning_content"].is_string());
+    assert!(saved["messages"][3]["reasoning_content"].is_null());
+}
+
+#[test]
 fn ctrl_c_ends_a_reply_and_not_the_chat() {
     let place = Place::new();
     let model = place.model(&[("llama.context_length", 2_000_000_u32.into())]);

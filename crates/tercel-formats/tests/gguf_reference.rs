@@ -340,7 +340,7 @@ fn tensor_data() {
     let file = fixture();
     let data = |name| file.tensor(name).expect("present").data;
     let (values, rest) = data("plain.f32").as_chunks();
-    assert_eq!(rest, []);
+    assert!(rest.is_empty());
     assert!(
         values
             .iter()
@@ -348,7 +348,7 @@ fn tensor_data() {
             .eq((0..24_u8).map(f32::from))
     );
     let (values, rest) = data("plain.i64").as_chunks();
-    assert_eq!(rest, []);
+    assert!(rest.is_empty());
     assert!(
         values
             .iter()

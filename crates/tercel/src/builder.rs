@@ -16,6 +16,7 @@ use crate::files::{ModelFiles, defaults, resolve_context, summary};
 use crate::machine;
 use crate::model::{RunnerModel, options};
 use crate::request::Template;
+use crate::sampling::Sampling;
 use crate::scheduler::{Control, Scheduler};
 use crate::source::{self, LocalModel, Phase, Progress, ProgressTracker, Store};
 
@@ -32,6 +33,7 @@ pub struct EngineBuilder {
     template: Option<String>,
     quantize: Option<String>,
     exact: bool,
+    sampling: Sampling,
     store: Option<Store>,
     offline: bool,
     on_progress: Box<dyn FnMut(&Progress) + Send>,
@@ -48,6 +50,7 @@ impl EngineBuilder {
             template: None,
             quantize: None,
             exact: false,
+            sampling: Sampling::default(),
             store: None,
             offline: false,
             on_progress: Box::new(|_| {}),
@@ -98,6 +101,13 @@ impl EngineBuilder {
         self
     }
 
+    /// Defaults for all requests, before those that the model brings. What concerns thoughts counts
+    /// in conversations alone.
+    pub fn sampling(mut self, sampling: Sampling) -> Self {
+        self.sampling = sampling;
+        self
+    }
+
     /// Where fetched models are kept, by default [`Store::open_default`].
     pub fn store(mut self, store: Store) -> Self {
         self.store = Some(store);
@@ -135,6 +145,7 @@ impl EngineBuilder {
         let threads = self.checked_threads()?;
         let weights = self.checked_weights()?;
         // Errors that need no model come before a download.
+        self.sampling.validate()?;
         let template = self.template.as_deref().map(compile).transpose()?;
 
         let mut on_progress = std::mem::replace(&mut self.on_progress, Box::new(|_| {}));
@@ -202,7 +213,7 @@ impl EngineBuilder {
             info,
             tokenizer,
             template,
-            sampling,
+            sampling: self.sampling.or(&sampling),
             jobs,
             control,
             thread,

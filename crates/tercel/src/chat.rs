@@ -15,8 +15,9 @@ use crate::stream::Stream;
 /// The engine keeps the conversation's state between turns, so a turn computes only what is new
 /// (as long as no other request comes in between: it then starts afresh, with the same result).
 ///
-/// A turn that fails, or is cancelled before it said anything, leaves the history as it was. A
-/// reply that was cancelled later enters the history as far as it was read.
+/// A turn that fails, or is cancelled before it answered anything, leaves the history as it was. A
+/// reply that was cancelled later enters the history as far as it was read. A thought enters it as
+/// the `reasoning_content` of the model's turn; templates commonly leave out those of old turns.
 #[derive(Clone, Debug)]
 pub struct Chat {
     engine: Engine,
@@ -86,11 +87,11 @@ impl Chat {
         let request = self.begin(text.into());
         match self.engine.generate(request) {
             Ok(reply) => {
-                self.end(&reply.text, reply.stop_reason != StopReason::Cancelled);
+                self.end(Said::of(&reply), reply.stop_reason != StopReason::Cancelled);
                 Ok(reply)
             }
             Err(error) => {
-                self.end("", false);
+                self.end(Said::default(), false);
                 Err(error)
             }
         }
@@ -106,11 +107,11 @@ impl Chat {
             Ok(stream) => Ok(ChatStream {
                 chat: self,
                 stream,
-                said: String::new(),
+                said: Said::default(),
                 open: true,
             }),
             Err(error) => {
-                self.end("", false);
+                self.end(Said::default(), false);
                 Err(error)
             }
         }
@@ -122,9 +123,11 @@ impl Chat {
     }
 
     /// Ends the turn that `begin` opened: with what was said, or as if it had not been.
-    fn end(&mut self, said: &str, complete: bool) {
-        if complete || !said.is_empty() {
-            self.history.push(Message::assistant(said));
+    fn end(&mut self, said: Said, complete: bool) {
+        if complete || !said.text.is_empty() {
+            let mut message = Message::assistant(said.text);
+            message.reasoning_content = said.thought;
+            self.history.push(message);
         } else {
             self.history.pop();
         }
@@ -145,8 +148,8 @@ impl Chat {
 pub struct ChatStream<'a> {
     chat: &'a mut Chat,
     stream: Stream,
-    /// The text of the deltas read so far.
-    said: String,
+    /// What was read so far.
+    said: Said,
     /// Whether the turn has not ended.
     open: bool,
 }
@@ -175,7 +178,7 @@ impl ChatStream<'_> {
         Err(Error::EngineClosed)
     }
 
-    fn end(&mut self, said: &str, complete: bool) {
+    fn end(&mut self, said: Said, complete: bool) {
         if std::mem::take(&mut self.open) {
             self.chat.end(said, complete);
         }
@@ -188,11 +191,14 @@ impl Iterator for ChatStream<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         let event = self.stream.next();
         match &event {
-            Some(Ok(Event::Delta { text, .. })) => self.said.push_str(text),
-            Some(Ok(Event::Done(reply))) => {
-                self.end(&reply.text, reply.stop_reason != StopReason::Cancelled);
+            Some(Ok(Event::Thinking { text, .. })) => {
+                self.said.thought.get_or_insert_default().push_str(text);
             }
-            Some(Err(_)) | None => self.end("", false),
+            Some(Ok(Event::Delta { text, .. })) => self.said.text.push_str(text),
+            Some(Ok(Event::Done(reply))) => {
+                self.end(Said::of(reply), reply.stop_reason != StopReason::Cancelled);
+            }
+            Some(Err(_)) | None => self.end(Said::default(), false),
         }
         event
     }
@@ -201,7 +207,23 @@ impl Iterator for ChatStream<'_> {
 impl Drop for ChatStream<'_> {
     fn drop(&mut self) {
         let said = std::mem::take(&mut self.said);
-        self.end(&said, false);
+        self.end(said, false);
+    }
+}
+
+/// What the model said in a turn.
+#[derive(Debug, Default)]
+struct Said {
+    thought: Option<String>,
+    text: String,
+}
+
+impl Said {
+    fn of(reply: &Reply) -> Self {
+        Self {
+            thought: reply.thinking.clone(),
+            text: reply.text.clone(),
+        }
     }
 }
 

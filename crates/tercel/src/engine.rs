@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use serde::Serialize;
-use tercel_text::Tokenizer;
+use tercel_text::{ThinkTags, Tokenizer};
 
 use crate::TokenId;
 use crate::builder::EngineBuilder;
@@ -75,7 +75,7 @@ impl Engine {
     ///
     /// # Errors
     /// Before anything runs: a parameter out of range, an empty prompt, a prompt that does not fit
-    /// the context, no chat template for a conversation. Later: a failure of the computation.
+    /// the context, no chat template for a conversation, thoughts asked of a model without. Later: a failure of the computation.
     pub fn generate(&self, request: Request) -> Result<Reply, Error> {
         let (job, events) = self.prepare(request, 0)?;
         self.inner.submit(job)?;
@@ -144,12 +144,17 @@ impl Engine {
         self.inner.template.source()
     }
 
+    /// How the model marks a thought in its replies, where its template or vocabulary says so.
+    pub fn think_tags(&self) -> Option<ThinkTags> {
+        self.inner.tags
+    }
+
     /// What is loaded, and how.
     pub fn info(&self) -> &Info {
         &self.inner.info
     }
 
-    /// The sampling defaults that the model brings.
+    /// The defaults of a request: those of the builder, then those that the model brings.
     pub fn model_sampling(&self) -> &Sampling {
         &self.inner.sampling
     }
@@ -165,10 +170,13 @@ impl Engine {
             thread,
         } = parts;
         let (jobs, thread) = (Some(jobs), Some(thread));
+        let is_token = |text: &str| tokenizer.id(text).is_some();
+        let tags = ThinkTags::find(template.source(), is_token);
         let inner = Inner {
             info,
             tokenizer,
             template,
+            tags,
             sampling,
             jobs,
             control,
@@ -182,9 +190,17 @@ impl Engine {
     /// Checks a request and makes it a job with a channel of `capacity` deltas.
     fn prepare(&self, request: Request, capacity: usize) -> Result<(Job, Receiver), Error> {
         let accepted = Instant::now();
+        request.check_thinking()?;
         let Request { input, sampling } = request;
         let settings = sampling.resolve(&self.inner.sampling)?;
-        let Prompt { tokens, lost_bytes } = self.inner.prompter().prompt(input)?;
+        let prompt = self.inner.prompter().prompt(input, settings.thinking)?;
+        let Prompt {
+            tokens,
+            lost_bytes,
+            tags,
+            end,
+        } = prompt;
+        let closing = tags.map(|tags| self.inner.tokenizer.encode_trusted(&tags.closing()));
         let usage = Usage {
             prompt_tokens: tokens.len(),
             lost_bytes,
@@ -192,6 +208,7 @@ impl Engine {
         };
         let draft = Reply {
             text: String::new(),
+            thinking: None,
             tokens: Vec::new(),
             stop_reason: StopReason::Cancelled,
             stop_sequence: None,
@@ -205,6 +222,9 @@ impl Engine {
         Ok((
             Job::Generate(Generate {
                 prompt: tokens,
+                tags,
+                end,
+                closing: closing.unwrap_or_default(),
                 events: sender,
             }),
             receiver,
@@ -240,6 +260,7 @@ struct Inner {
     info: Info,
     tokenizer: Arc<Tokenizer>,
     template: Template,
+    tags: Option<ThinkTags>,
     sampling: Sampling,
     control: Arc<Control>,
     /// There until the engine is dropped, as is the thread.
@@ -252,6 +273,7 @@ impl Inner {
         Prompter {
             tokenizer: &self.tokenizer,
             template: &self.template,
+            tags: self.tags,
             vocab_size: self.info.model.vocab_size,
             max_context: self.info.max_context,
         }

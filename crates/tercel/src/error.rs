@@ -41,6 +41,9 @@ pub enum Error {
     /// A conversation was asked of a model without a chat template.
     #[error("the model has no chat template")]
     NoChatTemplate,
+    /// A model that is not known to think was asked to.
+    #[error("the model is not known to think: neither its template nor its vocabulary says how")]
+    NoThinking,
     /// The chat template does not compile, or refuses the conversation.
     #[error(transparent)]
     Template(TextError),
@@ -173,6 +176,7 @@ impl Error {
             Self::EmptyMessages => "empty_messages",
             Self::InvalidRole { .. } => "invalid_role",
             Self::NoChatTemplate => "no_chat_template",
+            Self::NoThinking => "no_thinking",
             Self::Template(_) => "invalid_template",
             Self::ContextOverflow { .. } => "context_overflow",
             Self::InsufficientMemory { .. } => "insufficient_memory",
@@ -213,6 +217,9 @@ impl Error {
                  or continue the text as it stands with `--raw`"
                     .to_owned(),
             ),
+            Self::NoThinking => {
+                Some("leave out `--thinking on`, or choose a model that thinks".to_owned())
+            }
             Self::ContextOverflow { prompt_tokens, .. } => Some(format!(
                 "shorten the prompt, or, where the model was trained for so many tokens, load it \
                  with a context above {prompt_tokens} (`--max-context`)"

@@ -48,6 +48,7 @@ mod scheduler;
 mod score;
 pub mod source;
 mod stream;
+mod thinking;
 
 pub use builder::EngineBuilder;
 pub use chat::{Chat, ChatStream};
@@ -62,7 +63,10 @@ pub use request::{Request, parse_role};
 pub use sampling::{Sampling, Settings};
 pub use source::{Phase, Progress};
 pub use stream::Stream;
-pub use tercel_text::{ChatTemplate, Message, Role, TextError, TokenId, Tokenizer};
+pub use tercel_text::{
+    ChatTemplate, Message, Role, TextError, ThinkTags, TokenId, Tokenizer, ToolCall,
+};
+pub use thinking::Thinking;
 
 #[cfg(test)]
 mod testing;

@@ -16,6 +16,14 @@ use crate::sampling::Settings;
     reason = "it is moved once per token; a box helps nobody"
 )]
 pub enum Event {
+    /// More of the model's thought, which comes before its answer. Joined, these are
+    /// [`Reply::thinking`].
+    Thinking {
+        /// Whole characters, never empty.
+        text: String,
+        /// The index, from 0, of the generated token that completed this text.
+        token_index: usize,
+    },
     /// More text. The deltas of a request, joined, are the text of its reply.
     Delta {
         /// Whole characters, never empty.
@@ -31,8 +39,11 @@ pub enum Event {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Reply {
-    /// The generated text, without the stop sequence.
+    /// The generated text, without the thought and the stop sequence.
     pub text: String,
+    /// What the model thought before it answered, where it did. Stop sequences are not looked for
+    /// in it.
+    pub thinking: Option<String>,
     /// The generated token ids, the end token included where there was one.
     pub tokens: Vec<TokenId>,
     /// Why it ended.
@@ -97,6 +108,9 @@ pub struct Usage {
     pub cached_tokens: usize,
     /// Tokens generated, the end token included.
     pub generated_tokens: usize,
+    /// How many of them belong to the thought, its marks included, those too that were put in to
+    /// end it.
+    pub thinking_tokens: usize,
     /// Bytes of the prompt that the model's vocabulary cannot express and that were left out, such
     /// as some control characters; usually 0.
     pub lost_bytes: usize,

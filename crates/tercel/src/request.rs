@@ -1,10 +1,11 @@
 //! What is asked of an engine: a prompt in one of three forms, and how to sample.
 
-use tercel_text::{ChatTemplate, Message, Role, TemplateInput, Tokenizer};
+use tercel_text::{ChatTemplate, Message, PromptEnd, Role, TemplateInput, ThinkTags, Tokenizer};
 
 use crate::TokenId;
 use crate::error::Error;
 use crate::sampling::{Sampling, sampling_setters};
+use crate::thinking::Thinking;
 
 /// A request for one reply.
 ///
@@ -43,6 +44,40 @@ impl Request {
 
     sampling_setters!();
 
+    /// Checks that nothing is asked of a thought where none is looked for.
+    pub(crate) fn check_thinking(&self) -> Result<(), Error> {
+        let Sampling {
+            thinking,
+            max_thinking_tokens: most,
+            min_answer_tokens: least,
+            ..
+        } = &self.sampling;
+        let given = [
+            (
+                "thinking",
+                thinking
+                    .filter(|it| *it != Thinking::Auto)
+                    .map(|it| it.to_string()),
+            ),
+            ("max_thinking_tokens", most.map(|it| it.to_string())),
+            ("min_answer_tokens", least.map(|it| it.to_string())),
+        ];
+        if matches!(self.input, Input::Chat(_)) {
+            return Ok(());
+        }
+        match given
+            .into_iter()
+            .find_map(|(field, value)| Some((field, value?)))
+        {
+            None => Ok(()),
+            Some((field, value)) => Err(Error::invalid_parameter(
+                field,
+                value,
+                "left out for a prompt without a template",
+            )),
+        }
+    }
+
     fn new(input: Input) -> Self {
         Self {
             input,
@@ -68,6 +103,8 @@ pub fn parse_role(name: &str) -> Result<Role, Error> {
 pub(crate) struct Prompter<'a> {
     pub(crate) tokenizer: &'a Tokenizer,
     pub(crate) template: &'a Template,
+    /// How the model marks its thought.
+    pub(crate) tags: Option<ThinkTags>,
     /// Tokens the model has.
     pub(crate) vocab_size: usize,
     /// Tokens that prompt and reply may have together.
@@ -98,25 +135,34 @@ pub(crate) struct Prompt {
     pub(crate) tokens: Vec<TokenId>,
     /// Bytes of the text that no token expresses.
     pub(crate) lost_bytes: usize,
+    /// How the reply marks a thought; nothing where none is looked for.
+    pub(crate) tags: Option<ThinkTags>,
+    pub(crate) end: PromptEnd,
 }
 
 impl Prompter<'_> {
     /// The tokens of a prompt: not empty, inside the vocabulary, with room for a reply.
-    pub(crate) fn prompt(&self, input: Input) -> Result<Prompt, Error> {
-        let (tokens, lost_bytes) = match input {
-            Input::Prompt(text) => (self.raw(&text)?, self.tokenizer.lost_bytes(&text)),
-            Input::Chat(messages) => self.chat(&messages)?,
-            Input::Tokens(tokens) => (tokens, 0),
+    pub(crate) fn prompt(&self, input: Input, thinking: Thinking) -> Result<Prompt, Error> {
+        let plain = |tokens, lost_bytes| Prompt {
+            tokens,
+            lost_bytes,
+            tags: None,
+            end: PromptEnd::Plain,
         };
-        self.check(&tokens, "tokens")?;
-        if tokens.len() >= self.max_context {
-            let (prompt_tokens, max_context) = (tokens.len(), self.max_context);
+        let prompt = match input {
+            Input::Prompt(text) => plain(self.raw(&text)?, self.tokenizer.lost_bytes(&text)),
+            Input::Chat(messages) => self.chat(&messages, thinking)?,
+            Input::Tokens(tokens) => plain(tokens, 0),
+        };
+        self.check(&prompt.tokens, "tokens")?;
+        if prompt.tokens.len() >= self.max_context {
+            let (prompt_tokens, max_context) = (prompt.tokens.len(), self.max_context);
             return Err(Error::ContextOverflow {
                 prompt_tokens,
                 max_context,
             });
         }
-        Ok(Prompt { tokens, lost_bytes })
+        Ok(prompt)
     }
 
     /// Checks that there are tokens and that the model has each.
@@ -153,11 +199,12 @@ impl Prompter<'_> {
         Ok(tokens)
     }
 
-    fn chat(&self, messages: &[Message]) -> Result<(Vec<TokenId>, usize), Error> {
+    fn chat(&self, messages: &[Message], thinking: Thinking) -> Result<Prompt, Error> {
         let Some(last) = messages.last() else {
             return Err(Error::EmptyMessages);
         };
-        if last.content.trim().is_empty() {
+        // A tool may have nothing to say.
+        if last.role != Role::Tool && last.content.trim().is_empty() {
             return Err(Error::EmptyPrompt);
         }
         let template = match self.template {
@@ -170,9 +217,15 @@ impl Prompter<'_> {
         let mut input = TemplateInput::new(messages, self.tokenizer.markers());
         input.bos_token = name(self.tokenizer.bos()).unwrap_or_default();
         input.eos_token = name(self.tokenizer.eos()).unwrap_or_default();
-        let rendered = template.render(&input).map_err(Error::Template)?;
-        let lost_bytes = self.tokenizer.lost_bytes(rendered.text());
-        Ok((self.tokenizer.encode_rendered(&rendered), lost_bytes))
+        input.enable_thinking = thinking.enabled();
+        let mut rendered = template.render(&input).map_err(Error::Template)?;
+        let end = thinking.settle(self.tags, template.reads("enable_thinking"), &mut rendered)?;
+        Ok(Prompt {
+            tokens: self.tokenizer.encode_rendered(&rendered),
+            lost_bytes: self.tokenizer.lost_bytes(rendered.text()),
+            tags: self.tags,
+            end,
+        })
     }
 }
 

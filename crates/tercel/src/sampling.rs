@@ -1,9 +1,10 @@
-//! How the next token is chosen: what a caller may set, the defaults, and the ranges.
+//! How a reply is made: what a caller may set, the defaults, and the ranges.
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::rng;
+use crate::thinking::Thinking;
 
 /// What a caller has set. Everything left out comes from the model's own defaults, then Tercel's.
 ///
@@ -37,6 +38,12 @@ pub struct Sampling {
     pub stop: Vec<String>,
     /// Whether to go on after an end token.
     pub ignore_eos: Option<bool>,
+    /// Whether the model is to think; for conversations alone.
+    pub thinking: Option<Thinking>,
+    /// At least 1; for conversations alone.
+    pub max_thinking_tokens: Option<usize>,
+    /// Any; for conversations alone.
+    pub min_answer_tokens: Option<usize>,
 }
 
 impl Sampling {
@@ -60,6 +67,9 @@ impl Sampling {
                 self.stop
             },
             ignore_eos: self.ignore_eos.or(fallback.ignore_eos),
+            thinking: self.thinking.or(fallback.thinking),
+            max_thinking_tokens: self.max_thinking_tokens.or(fallback.max_thinking_tokens),
+            min_answer_tokens: self.min_answer_tokens.or(fallback.min_answer_tokens),
         }
     }
 
@@ -69,6 +79,7 @@ impl Sampling {
     /// [`Error::InvalidParameter`] for the first value out of range.
     pub fn validate(&self) -> Result<(), Error> {
         at_least_one("max_new_tokens", self.max_new_tokens)?;
+        at_least_one("max_thinking_tokens", self.max_thinking_tokens)?;
         in_range("temperature", self.temperature, "0 to 2", |t| {
             (0.0..=2.0).contains(&t)
         })?;
@@ -138,6 +149,9 @@ impl Sampling {
             seed: set.seed.unwrap_or_else(rng::fresh_seed),
             stop: set.stop,
             ignore_eos: set.ignore_eos.unwrap_or(tercel.ignore_eos),
+            thinking: set.thinking.unwrap_or(tercel.thinking),
+            max_thinking_tokens: set.max_thinking_tokens,
+            min_answer_tokens: set.min_answer_tokens.unwrap_or(tercel.min_answer_tokens),
         })
     }
 }
@@ -171,6 +185,12 @@ pub struct Settings {
     pub stop: Vec<String>,
     /// Whether an end token lets the reply go on (it still gives no text).
     pub ignore_eos: bool,
+    /// Whether the model was asked to think.
+    pub thinking: Thinking,
+    /// The most tokens of a thought, before the ones that end it; `None` is no limit.
+    pub max_thinking_tokens: Option<usize>,
+    /// Tokens of `max_new_tokens` that a thought leaves to the answer; 0 is off.
+    pub min_answer_tokens: usize,
 }
 
 impl Default for Settings {
@@ -189,6 +209,9 @@ impl Default for Settings {
             seed: 0,
             stop: Vec::new(),
             ignore_eos: false,
+            thinking: Thinking::Auto,
+            max_thinking_tokens: None,
+            min_answer_tokens: 0,
         }
     }
 }
@@ -293,6 +316,30 @@ macro_rules! sampling_setters {
             self.sampling.ignore_eos = Some(ignore);
             self
         }
+
+        /// Whether the model is to think before it answers, by default as its template has it.
+        /// For conversations alone: a prompt that is continued as it stands has no say in it.
+        #[must_use]
+        pub fn thinking(mut self, thinking: $crate::Thinking) -> Self {
+            self.sampling.thinking = Some(thinking);
+            self
+        }
+
+        /// Ends a thought once it has this many tokens, at least 1, and lets the answer follow. By
+        /// default there is no limit but `max_new_tokens`, which thought and answer share.
+        #[must_use]
+        pub fn max_thinking_tokens(mut self, tokens: usize) -> Self {
+            self.sampling.max_thinking_tokens = Some(tokens);
+            self
+        }
+
+        /// Ends a thought early enough to leave this many of `max_new_tokens` to the answer, by
+        /// default 0 (off).
+        #[must_use]
+        pub fn min_answer_tokens(mut self, tokens: usize) -> Self {
+            self.sampling.min_answer_tokens = Some(tokens);
+            self
+        }
     };
 }
 pub(crate) use sampling_setters;
@@ -361,6 +408,9 @@ mod tests {
             assert!(refused(|s| s.frequency_penalty = Some(p)).contains("`frequency_penalty`"));
         }
         assert!(refused(|s| s.max_new_tokens = Some(0)).contains("`max_new_tokens` is 0"));
+        assert!(
+            refused(|s| s.max_thinking_tokens = Some(0)).contains("`max_thinking_tokens` is 0")
+        );
         assert!(refused(|s| s.repetition_window = Some(0)).contains("`repetition_window`"));
         assert!(refused(|s| s.stop = vec!["x".into(); 17]).contains("list of 17"));
         assert!(refused(|s| s.stop = vec![String::new()]).contains("0 bytes"));

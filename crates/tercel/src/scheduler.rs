@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use tercel_nn::Wanted;
-use tercel_text::{TextStream, Tokenizer};
+use tercel_text::{PromptEnd, ReplyPiece, ReplyStream, ThinkTags, Tokenizer};
 
 use crate::TokenId;
 use crate::error::Error;
@@ -35,6 +35,11 @@ pub(crate) enum Job {
 /// token in the context.
 pub(crate) struct Generate {
     pub(crate) prompt: Vec<TokenId>,
+    /// How the reply marks a thought; nothing where none is looked for.
+    pub(crate) tags: Option<ThinkTags>,
+    pub(crate) end: PromptEnd,
+    /// What ends a thought by force.
+    pub(crate) closing: Vec<TokenId>,
     pub(crate) events: Sender,
 }
 
@@ -152,10 +157,12 @@ impl<M: Model> Scheduler<M> {
     }
 
     fn generate(&mut self, request: Generate) {
-        let Generate { prompt, events } = request;
-        self.control.set_running(Some(events.cancel_handle()));
-        let Some(draft) = events.start() else { return };
-        let mut active = self.begin(prompt, draft, &events);
+        self.control
+            .set_running(Some(request.events.cancel_handle()));
+        let Some(draft) = request.events.start() else {
+            return;
+        };
+        let (mut active, events) = self.begin(request, draft);
         let end = loop {
             if events.is_cancelled() {
                 break Ok(StopReason::Cancelled);
@@ -175,7 +182,14 @@ impl<M: Model> Scheduler<M> {
         }
     }
 
-    fn begin(&mut self, prompt: Vec<TokenId>, mut reply: Reply, events: &Sender) -> Active {
+    fn begin(&mut self, request: Generate, mut reply: Reply) -> (Active, Sender) {
+        let Generate {
+            prompt,
+            tags,
+            end,
+            closing,
+            events,
+        } = request;
         let started = Instant::now();
         // The last prompt token is always computed: its logits are where the reply begins.
         let cached = self.recall(&prompt, prompt.len().saturating_sub(1));
@@ -183,15 +197,17 @@ impl<M: Model> Scheduler<M> {
         reply.usage.cached_tokens = cached;
         reply.timings.queue_seconds = (started - events.accepted()).as_secs_f64();
         self.sampler.begin(&reply.settings, &prompt);
-        let text = TextStream::new(&reply.settings.stop);
-        Active {
+        let text = ReplyStream::new(tags, end, &reply.settings.stop);
+        let active = Active {
             reply,
             text,
+            closing,
             tokens: prompt,
             started,
             first: None,
             last: None,
-        }
+        };
+        (active, events)
     }
 
     /// One prefill chunk or one token; the reason where it was the last.
@@ -218,12 +234,24 @@ impl<M: Model> Scheduler<M> {
         let token = token.ok_or(Error::InvalidLogits {
             tokens: self.held.len(),
         })?;
-        self.sampler.accept(token);
-        Ok(self.accept(active, token, events))
+        let mut end = self.accept(active, token, events);
+        if end.is_none() && active.must_close(self.max_context) {
+            let closing = std::mem::take(&mut active.closing);
+            end = closing
+                .into_iter()
+                .find_map(|token| self.accept(active, token, events));
+        }
+        Ok(end)
     }
 
     /// Makes `token` part of the reply.
-    fn accept(&self, active: &mut Active, token: TokenId, events: &Sender) -> Option<StopReason> {
+    fn accept(
+        &mut self,
+        active: &mut Active,
+        token: TokenId,
+        events: &Sender,
+    ) -> Option<StopReason> {
+        self.sampler.accept(token);
         let now = Instant::now();
         active.first.get_or_insert(now);
         active.last = Some(now);
@@ -233,18 +261,18 @@ impl<M: Model> Scheduler<M> {
         if self.tokenizer.is_end(token) && !active.reply.settings.ignore_eos {
             return Some(StopReason::Eos);
         }
-        let piece = active.text.push(self.tokenizer.piece(token));
-        if !piece.text.is_empty() {
-            active.reply.text.push_str(&piece.text);
-            let delta = Event::Delta {
-                text: piece.text,
-                token_index,
-            };
-            if events.send(delta).is_break() {
+        let was_thinking = active.text.is_thinking();
+        let piece = active.text.push(&self.tokenizer, token);
+        if was_thinking || active.text.is_thinking() {
+            active.reply.usage.thinking_tokens = active.reply.tokens.len();
+        }
+        let stopped = piece.stopped;
+        for event in add(piece, token_index, &mut active.reply) {
+            if events.send(event).is_break() {
                 return Some(StopReason::Cancelled);
             }
         }
-        if let Some(stop) = piece.stopped {
+        if let Some(stop) = stopped {
             active.reply.stop_sequence = active.reply.settings.stop.get(stop).cloned();
             Some(StopReason::StopSequence)
         } else if active.reply.tokens.len() >= active.reply.settings.max_new_tokens {
@@ -320,7 +348,9 @@ impl<M: Model> Scheduler<M> {
 /// A request at work.
 struct Active {
     reply: Reply,
-    text: TextStream,
+    text: ReplyStream,
+    /// What ends the thought by force, once.
+    closing: Vec<TokenId>,
     /// Prompt and reply; what the sequence does not hold of them is to be computed.
     tokens: Vec<TokenId>,
     started: Instant,
@@ -331,15 +361,33 @@ struct Active {
 }
 
 impl Active {
+    /// Whether the thought has to end now, for the answer's sake. Where there is no room for an
+    /// answer, nothing would be gained.
+    fn must_close(&self, max_context: usize) -> bool {
+        let Reply {
+            settings, usage, ..
+        } = &self.reply;
+        let of_reply = settings
+            .max_new_tokens
+            .saturating_sub(self.reply.tokens.len());
+        let left = of_reply.min(max_context.saturating_sub(self.tokens.len()));
+        let left = left.saturating_sub(self.closing.len());
+        let most = settings.max_thinking_tokens;
+        let is_over = most.is_some_and(|most| usage.thinking_tokens >= most);
+        self.text.is_thinking() && left > 0 && (is_over || left <= settings.min_answer_tokens)
+    }
+
     /// The reply, and the text that was held back until its end.
     fn finish(mut self, reason: StopReason, accepted: Instant) -> (Option<Event>, Reply) {
         let mut reply = self.reply;
         let rest = if reason == StopReason::StopSequence {
-            String::new()
+            ReplyPiece::default()
         } else {
             self.text.finish()
         };
-        reply.text.push_str(&rest);
+        // At the end the rest is thought or answer, never both.
+        let token_index = reply.tokens.len().saturating_sub(1);
+        let last = add(rest, token_index, &mut reply).next();
         reply.stop_reason = reason;
         reply.usage.generated_tokens = reply.tokens.len();
         let timings = &mut reply.timings;
@@ -351,13 +399,23 @@ impl Active {
         }
         timings.total_seconds = (now - accepted).as_secs_f64();
         timings.set_rates(&reply.usage);
-        let token_index = reply.tokens.len().saturating_sub(1);
-        let last = (!rest.is_empty()).then_some(Event::Delta {
-            text: rest,
-            token_index,
-        });
         (last, reply)
     }
+}
+
+/// Adds a piece to the reply, and gives its events.
+fn add(piece: ReplyPiece, token_index: usize, reply: &mut Reply) -> impl Iterator<Item = Event> {
+    let ReplyPiece { thought, text, .. } = piece;
+    reply.text.push_str(&text);
+    if !thought.is_empty() {
+        reply.thinking.get_or_insert_default().push_str(&thought);
+    }
+    let thinking = (!thought.is_empty()).then_some(Event::Thinking {
+        text: thought,
+        token_index,
+    });
+    let delta = (!text.is_empty()).then_some(Event::Delta { text, token_index });
+    thinking.into_iter().chain(delta)
 }
 
 /// Ends a job that is not going to run because the engine goes.

@@ -4,8 +4,8 @@ use crate::error::Error;
 use crate::pipe::{CancelHandle, Receiver};
 use crate::reply::{Event, Reply};
 
-/// The events of one request, in order: any number of [`Event::Delta`], then one [`Event::Done`]
-/// or an error, then nothing.
+/// The events of one request, in order: any number of [`Event::Thinking`], then of [`Event::Delta`],
+/// then one [`Event::Done`] or an error, then nothing.
 ///
 /// `next` blocks until there is an event. A reader that lags makes the engine wait; nothing is
 /// lost. Dropping the stream cancels the request.

@@ -75,6 +75,16 @@ pub(crate) fn engine_with_chunks(
     prefill_chunk: usize,
     row: impl FnMut(&[TokenId]) -> Vec<f32> + Send + 'static,
 ) -> (Engine, Steps) {
+    let source = "{% for m in messages %}{{ m.role[0] }}:{{ m.content }}\n{% endfor %}a:";
+    engine_with_template(source, max_context, prefill_chunk, row)
+}
+
+pub(crate) fn engine_with_template(
+    source: &str,
+    max_context: usize,
+    prefill_chunk: usize,
+    row: impl FnMut(&[TokenId]) -> Vec<f32> + Send + 'static,
+) -> (Engine, Steps) {
     let steps = Steps::default();
     let model = Fake {
         held: Vec::new(),
@@ -92,7 +102,6 @@ pub(crate) fn engine_with_chunks(
     );
     let (jobs, queue) = sync_channel(QUEUE);
     let thread = thread::spawn(move || scheduler.run(&queue));
-    let source = "{% for m in messages %}{{ m.role[0] }}:{{ m.content }}\n{% endfor %}a:";
     let compiled = ChatTemplate::new(source).expect("a valid template");
     let engine = Engine::new(Parts {
         info: info(max_context),

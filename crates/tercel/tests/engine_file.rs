@@ -5,7 +5,9 @@ mod tiny;
 use std::fs;
 use std::sync::{Arc, Mutex};
 
-use tercel::{Engine, Error, Message, ModelFiles, Phase, Progress, Request, StopReason};
+use tercel::{
+    Engine, Error, Message, ModelFiles, Phase, Progress, Request, Sampling, StopReason, Thinking,
+};
 use tiny::{CONTEXT, LAYERS, TEMPLATE, TinyModel, VOCAB};
 
 #[test]
@@ -261,6 +263,36 @@ fn the_models_sampling_defaults_apply_under_the_requests() {
         (settings.temperature, settings.top_k, settings.top_p),
         (0.25, 3, 0.9)
     );
+}
+
+#[test]
+fn the_builders_defaults_come_between_the_requests_and_the_models() {
+    let model = TinyModel::new(&[
+        ("general.sampling.temp", 0.25_f32.into()),
+        ("general.sampling.top_k", 7_i32.into()),
+    ]);
+    let mut defaults = Sampling::default();
+    defaults.top_k = Some(5);
+    defaults.thinking = Some(Thinking::Off);
+    defaults.max_thinking_tokens = Some(9);
+    let engine = model.builder().sampling(defaults.clone()).load();
+    let engine = engine.expect("it loads");
+    let settings = |request: Request| {
+        let reply = engine.generate(request.max_new_tokens(1)).expect("a reply");
+        reply.settings
+    };
+    // A prompt without a template is not asked about its thought.
+    for request in [
+        Request::prompt("x"),
+        Request::chat(vec![Message::user("x")]),
+    ] {
+        let settings = settings(request);
+        assert_eq!((settings.temperature, settings.top_k), (0.25, 5));
+        assert_eq!(settings.thinking, Thinking::Off);
+    }
+    defaults.max_thinking_tokens = Some(0);
+    let error = model.builder().sampling(defaults).load();
+    assert_eq!(error.expect_err("refused").kind(), "invalid_parameter");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use tercel::{Chat, Engine, Event, Reply, StopReason};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::format;
+use crate::reply::ReplyWriter;
 use crate::terminal::one_line;
 use command::Command;
 use input::{Input, Said};
@@ -93,21 +94,13 @@ impl Conversation<'_> {
         self.context.interrupt.clear();
         let stream = self.chat.stream(text)?;
         let _guard = self.context.interrupt.cancels(stream.cancel_handle());
-        let mut ends_line = false;
+        let mut writer = ReplyWriter::new(out);
         for event in stream {
-            match event? {
-                Event::Delta { text, .. } => {
-                    out.model_text(&text)?;
-                    ends_line = text.ends_with('\n');
-                }
-                Event::Done(reply) => {
-                    if !ends_line {
-                        out.line("")?;
-                    }
-                    return Ok(Some(reply));
-                }
-                // Kinds of events that this command does not know.
-                _ => {}
+            let event = event?;
+            writer.write(&event)?;
+            if let Event::Done(reply) = event {
+                writer.finish()?;
+                return Ok(Some(reply));
             }
         }
         Ok(None)

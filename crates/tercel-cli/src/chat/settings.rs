@@ -60,6 +60,7 @@ fn effective(sampling: &Sampling, model: &Sampling) -> Result<Map<String, Value>
         if value.is_null() {
             *value = match name.as_str() {
                 "seed" => "another one each time".into(),
+                "max_thinking_tokens" => "no limit".into(),
                 _ => defaults.get(name).cloned().unwrap_or_default(),
             };
         }
@@ -103,6 +104,10 @@ mod tests {
             set("ignore_eos", "true").expect("set").ignore_eos,
             Some(true)
         );
+        assert_eq!(
+            set("thinking", "off").expect("set").thinking,
+            Some(tercel::Thinking::Off)
+        );
         let stops = changed(&set("stop", "a b").expect("set"), "stop", "7").expect("set");
         assert_eq!(stops.stop, ["a b", "7"]);
         assert_eq!(changed(&stops, "stop", "default").expect("set"), start);
@@ -111,6 +116,7 @@ mod tests {
             ("top_k", "-1"),
             ("seed", "1.5"),
             ("ignore_eos", "3"),
+            ("thinking", "maybe"),
         ] {
             let message = set(name, value).expect_err("no value");
             assert_eq!(message, format!("`{value}` is no value of {name}"));

@@ -77,10 +77,7 @@ fn describe(of: &Inspection, out: Output) -> Result<(), Failure> {
     let size = format::bytes(of.file_bytes);
     entry(
         "size",
-        format!(
-            "{size}, {} tensors, {}",
-            of.tensors, of.packaging
-        ),
+        format!("{size}, {} tensors, {}", of.tensors, of.packaging),
     )?;
     entry(
         "licence",

@@ -14,6 +14,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::files::read_text;
 use crate::output::Line;
+use crate::reply::ReplyWriter;
 use crate::{chat, format, load};
 use asked::Asked;
 pub(super) use stdin::read_stdin;
@@ -30,6 +31,9 @@ pub(super) use stdin::read_stdin;
 /// The reply goes to standard output as it comes, everything else to standard error: progress,
 /// notes, and one line of statistics at the end. Ctrl-C ends the reply. What a model itself
 /// recommends comes before the defaults named here.
+///
+/// What a model thinks before it answers is shown dimmed on a terminal. Where standard output is
+/// none, it carries the answer alone; --json has the thought as events of its own.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   tercel run \"Why is the sky blue?\"
@@ -66,7 +70,7 @@ pub(crate) struct Args {
     /// Use no template: continue the prompt as it stands
     #[arg(long, conflicts_with_all = ["template", "system"])]
     raw: bool,
-    /// Print one JSON object a line: load, note, delta, and at the end done or error
+    /// Print one JSON object a line: load, note, thinking, delta, and at the end done or error
     #[arg(long)]
     pub(crate) json: bool,
     #[command(flatten)]
@@ -166,44 +170,36 @@ fn answer(engine: &Engine, request: Request, context: &Context) -> Result<(), Fa
     let out = context.out;
     let stream = engine.stream(request)?;
     let _guard = context.interrupt.cancels(stream.cancel_handle());
-    let mut ends_line = false;
+    let mut writer = ReplyWriter::new(out);
+    let mut done = None;
     for event in stream {
-        match event? {
-            Event::Delta { text, token_index } if out.is_json() => {
-                out.json(&Line::Delta {
-                    text: &text,
-                    token_index,
-                })?;
-            }
-            Event::Delta { text, .. } => {
-                out.model_text(&text)?;
-                ends_line = text.ends_with('\n');
-            }
-            Event::Done(reply) => {
-                if out.is_json() {
-                    out.json(&Line::Done(&reply))?;
-                } else {
-                    if !ends_line {
-                        out.line("")?;
-                    }
-                    if reply.usage.lost_bytes > 0 {
-                        context.note(&format!(
-                            "{} of the prompt cannot be expressed in this model's vocabulary and \
-                             were left out",
-                            format::plural(reply.usage.lost_bytes, "byte")
-                        ));
-                    }
-                    if !context.quiet {
-                        out.aside(&format::statistics(&reply));
-                    }
-                }
-                if reply.stop_reason == StopReason::Cancelled {
-                    return Err(Failure::ReplyInterrupted);
-                }
-            }
-            // Kinds of events that this command does not know.
-            _ => {}
+        let event = event?;
+        if !out.is_json() {
+            writer.write(&event)?;
+        } else if let Some(line) = Line::reply(&event) {
+            out.json(&line)?;
         }
+        if let Event::Done(reply) = event {
+            done = Some(reply);
+        }
+    }
+    let Some(reply) = done else {
+        return Err(Error::EngineClosed.into());
+    };
+    if !out.is_json() {
+        writer.finish()?;
+        if reply.usage.lost_bytes > 0 {
+            context.note(&format!(
+                "{} of the prompt cannot be expressed in this model's vocabulary and were left out",
+                format::plural(reply.usage.lost_bytes, "byte")
+            ));
+        }
+        if !context.quiet {
+            out.aside(&format::statistics(&reply));
+        }
+    }
+    if reply.stop_reason == StopReason::Cancelled {
+        return Err(Failure::ReplyInterrupted);
     }
     Ok(())
 }

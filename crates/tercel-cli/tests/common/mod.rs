@@ -19,6 +19,11 @@ const CONTEXT: u32 = 160;
 pub(crate) const TEMPLATE: &str =
     "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant: ";
 
+/// The same for a model that thinks, unless it is asked not to.
+pub(crate) const THINKS: &str = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant: \
+    {% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n\
+    {% else %}<think>\n{% endif %}";
+
 /// A directory that is gone at the end of the test, with `home` for the store.
 pub(crate) struct Place {
     directory: TempDir,

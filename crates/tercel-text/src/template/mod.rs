@@ -104,6 +104,12 @@ impl Rendered {
         &self.text
     }
 
+    /// Adds text that counts as the template's own. No control token spans its beginning.
+    pub fn push(&mut self, text: &str) {
+        self.breaks.push(self.text.len());
+        self.text.push_str(text);
+    }
+
     /// Whether the template, and nobody else, may have written a token in this byte range.
     pub(crate) fn is_trusted(&self, range: Range<usize>) -> bool {
         let after = self.breaks.partition_point(|at| *at <= range.start);

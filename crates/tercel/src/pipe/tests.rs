@@ -10,6 +10,7 @@ use crate::sampling::Settings;
 fn reply(stop_reason: StopReason) -> Reply {
     Reply {
         text: String::new(),
+        thinking: None,
         tokens: Vec::new(),
         stop_reason,
         stop_sequence: None,

@@ -16,6 +16,7 @@ fn read(stream: crate::Stream) -> (Vec<(String, usize)>, Reply) {
         match event.expect("no error") {
             Event::Delta { text, token_index } => deltas.push((text, token_index)),
             Event::Done(reply) => return (deltas, reply),
+            Event::Thinking { .. } => panic!("it does not think"),
         }
     }
     panic!("the stream ended without a reply");
@@ -272,6 +273,7 @@ fn a_cancelled_stream_ends_within_a_token_and_keeps_what_was_said() {
         match event.expect("no error") {
             Event::Delta { text, .. } => said.push_str(&text),
             Event::Done(reply) => end = Some(reply),
+            Event::Thinking { .. } => panic!("it does not think"),
         }
     }
     let reply = end.expect("a reply");
