@@ -100,19 +100,18 @@ impl Layout {
     /// [`PackError`] when no kernel reads what is stored, or nothing here can write `target`.
     pub fn of(storage: &Storage<'_>, cols: usize, target: Target) -> Result<Self, PackError> {
         let stored = Self::stored(storage)?;
-        Ok(match target {
-            Target::AsStored => stored,
-            Target::Exact => Self::Plain(DType::F32),
+        match target {
+            Target::Exact => Ok(Self::Plain(DType::F32)),
             Target::Quantize(dtype) if !QUANTIZABLE.contains(&dtype) => {
-                return Err(PackError::NotATarget(dtype));
+                Err(PackError::NotATarget(dtype))
             }
             Target::Quantize(dtype) if stored.is_float() => {
                 let dtype = fallback(dtype, cols);
                 Self::supported(dtype)?;
-                Self::Plain(dtype)
+                Ok(Self::Plain(dtype))
             }
-            Target::Quantize(_) => stored,
-        })
+            Target::AsStored | Target::Quantize(_) => Ok(stored),
+        }
     }
 
     /// The layout of a matrix that is packed as it is stored.

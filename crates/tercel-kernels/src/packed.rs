@@ -8,6 +8,7 @@ use tercel_formats::{Affine, DType, Storage};
 
 use crate::layout::with_layout;
 use crate::quant::{EncodeError, Format, PART, formats::*};
+use crate::source::Source;
 use crate::{AlignedVec, AllocError, Layout, Pool, Target, packing};
 
 /// Rows that a tile interleaves: the lanes of a 256-bit register of floats.
@@ -214,8 +215,9 @@ impl PackedMatrix {
         let layout = Layout::of(storage, cols, target)?;
         let size = Self::packed_bytes(storage, rows, cols, target)?;
         let tile_bytes = size / rows.div_ceil(TILE_ROWS);
+        let source = Source::new(storage, rows, cols)?;
         let mut data = AlignedVec::zeroed(size).map_err(PackError::Alloc)?;
-        packing::pack(pool, storage, (rows, cols), layout, &mut data)?;
+        packing::pack(pool, source, (rows, cols), layout, &mut data)?;
         Ok(Self {
             layout,
             rows,

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-use tercel_formats::{Affine, DType, Storage};
+use tercel_formats::{Affine, DType};
 
 use crate::layout::with_affine;
 use crate::ops::SharedMut;
@@ -16,12 +16,11 @@ use crate::{AlignedVec, Layout, PackError, Pool, TILE_ROWS};
 /// Packs what is stored, `(rows, cols)`, into the tiles of `layout`.
 pub(crate) fn pack(
     pool: &mut Pool,
-    storage: &Storage<'_>,
+    source: Source<'_>,
     (rows, cols): (usize, usize),
     layout: Layout,
     packed: &mut [u8],
 ) -> Result<(), PackError> {
-    let source = Source::new(storage, rows, cols)?;
     let tiles = Tiles {
         rows,
         bytes: packed.len() / rows.div_ceil(TILE_ROWS),
@@ -42,10 +41,10 @@ pub(crate) fn pack(
                 None => &zeros,
             };
             tiles.fill(pool, |_, rows, packed| {
-                pack_tile(dtype, rows.map(row), packed)
+                pack_tile(dtype, rows.map(row), packed);
             });
         }
-        (Source::Affine { affine, cols }, Layout::Affine { bits, group }) => {
+        (Source::Affine { affine, .. }, Layout::Affine { bits, group }) => {
             tiles.fill(pool, |_, rows, packed| {
                 with_affine!((bits, group), F => affine_tile::<F>(&affine, cols, rows, packed));
             });

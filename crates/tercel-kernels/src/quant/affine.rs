@@ -20,7 +20,7 @@ pub struct AffineGroup<C, const GROUP: usize>(PhantomData<C>);
 impl<C: Codes, const GROUP: usize> Format for AffineGroup<C, GROUP> {
     type Codes = C;
     const BLOCK_LEN: usize = GROUP;
-    /// Codes one to a byte, the scale and the bias as F32: see [`Groups`].
+    /// Codes one to a byte, then the scale and the bias as F32.
     const SOURCE_BYTES: usize = GROUP + 8;
     const SCALES: Grain = Grain::Block;
     const MINS: Option<Grain> = Some(Grain::Block);

@@ -123,11 +123,14 @@ impl<V: Values> Codes for Lookup<V> {
 }
 
 /// The four bytes at `at` as a word.
+#[inline]
 pub(super) fn word(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+    let bytes = &bytes[at..at + 4];
+    u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
 }
 
 /// One bit for each code of a group, lowest first, moved to the lowest bit of its byte.
+#[inline]
 pub(super) fn spread(bits: u32) -> u32 {
     // Four copies, 7 bits apart: bit i of one of them lands on bit 8 * i.
     ((bits & 15) * 0x0020_4081) & 0x0101_0101
@@ -139,6 +142,7 @@ const fn plane_bytes(width: i32) -> usize {
 }
 
 /// Stores the lowest `width` bits of each code.
+#[inline]
 fn pack_plane(plane: &mut [u8], width: i32, row: usize, groups: [u32; GROUPS]) {
     let mask = ((1 << width) - 1) * 0x0101_0101;
     let planes = plane.chunks_exact_mut(LANES);

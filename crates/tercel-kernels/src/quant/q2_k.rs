@@ -33,6 +33,7 @@ impl Format for Q2_K {
 }
 
 /// A group out of the 64 bytes of 256 codes: each 128 lie in 32 bytes, 32 to a pair of bits.
+#[inline]
 pub(super) fn two_bits(bytes: &[u8], part: usize, group: usize) -> u32 {
     word(bytes, part / 4 * 32 + 4 * group) >> (2 * (part % 4)) & 0x0303_0303
 }

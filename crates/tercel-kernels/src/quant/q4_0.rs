@@ -20,6 +20,7 @@ impl Format for Q4_0 {
 }
 
 /// Low bits of a group out of the 16 bytes of 32 codes: low halves are the first 16 codes.
+#[inline]
 pub(super) fn nibbles(bytes: &[u8], group: usize) -> u32 {
     word(bytes, 4 * (group % 4)) >> (4 * (group / 4)) & 0x0f0f_0f0f
 }

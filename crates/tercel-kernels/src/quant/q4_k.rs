@@ -34,6 +34,7 @@ impl Format for Q4_K {
 
 /// Low bits of a group out of the 128 bytes of 256 codes: two parts share 32 bytes, the even one
 /// in the low halves.
+#[inline]
 pub(super) fn low_bits(bytes: &[u8], part: usize, group: usize) -> u32 {
     word(bytes, part / 2 * 32 + 4 * group) >> (4 * (part % 2)) & 0x0f0f_0f0f
 }

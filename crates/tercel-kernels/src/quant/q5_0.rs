@@ -21,6 +21,7 @@ impl Format for Q5_0 {
 }
 
 /// A group out of 20 bytes: bit `k` of the first word is the fifth of code `k`, then the low bits.
+#[inline]
 pub(super) fn five_bits(bytes: &[u8], group: usize) -> u32 {
     nibbles(&bytes[4..], group) | spread(word(bytes, 0) >> (4 * group)) << 4
 }
