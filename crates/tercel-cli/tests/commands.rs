@@ -123,7 +123,7 @@ fn a_damaged_model_is_listed_with_the_way_out() {
 #[test]
 fn a_model_of_several_files_is_listed_with_what_it_is() {
     let place = Place::new();
-    let directory = "home/models/hf-some-float-5b42ecd41a9c";
+    let directory = "home/models/hf-some-float-f845a4da41ec";
     for name in ["config.json", "tokenizer.json", "model.safetensors"] {
         place.write(&format!("{directory}/{name}"), b"1234");
     }

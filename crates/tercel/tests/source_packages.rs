@@ -328,6 +328,10 @@ fn an_index_that_never_answers_is_given_up_unless_the_user_has_more_patience() {
         ("PIP_CONFIG_FILE", "/dev/null".to_owned()),
         ("PIP_INDEX_URL", format!("http://{address}/simple")),
         ("PIP_EXTRA_INDEX_URL", String::new()),
+        // What is set where the tests run is no wish of theirs.
+        ("PIP_DEFAULT_TIMEOUT", String::new()),
+        ("PIP_TIMEOUT", String::new()),
+        ("PIP_RETRIES", String::new()),
         ("NO_PROXY", "127.0.0.1".to_owned()),
         ("no_proxy", "127.0.0.1".to_owned()),
     ]
@@ -352,7 +356,7 @@ fn an_index_that_never_answers_is_given_up_unless_the_user_has_more_patience() {
     ] {
         let script = format!(
             "if [ \"$1\" = config ]; then echo \"{settings}\"; exit 0; fi\n\
-             echo \"ERROR: timeout=${{PIP_TIMEOUT-unset}} retries=${{PIP_RETRIES-unset}}\"; exit 1"
+             echo \"ERROR: timeout=${{PIP_TIMEOUT:-unset}} retries=${{PIP_RETRIES:-unset}}\"; exit 1"
         );
         environment.pip = vec![["sh", "-c", &script, "pip"].map(Into::into).into()];
         let (_directory, store) = fixture.store(environment.clone());

@@ -56,7 +56,7 @@ fn what_is_no_reference_is_refused_with_a_way_out() {
     for (text, kind, message) in [
         ("", "invalid_model_reference", "it is empty"),
         ("  ", "invalid_model_reference", "it is empty"),
-        ("smolm2", "model_not_found", "did you mean smollm2:135m?"),
+        ("smolm2", "model_not_found", "did you mean smollm2:135m or"),
         ("llama9", "model_not_found", "unknown model `llama9`"),
         (
             "./no/such.gguf",

@@ -188,7 +188,8 @@ impl Catalog {
             })
             .filter(|(distance, name)| *distance <= name.len() / 3)
             .collect();
-        near.sort();
+        // Stable: among equals the first of a family, which its name alone means, stays first.
+        near.sort_by_key(|(distance, _)| *distance);
         near.into_iter()
             .take(3)
             .map(|(_, name)| name.to_owned())

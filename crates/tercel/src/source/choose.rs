@@ -43,7 +43,7 @@ pub(super) fn among(files: &[String], wanted: Option<&str>) -> Result<String, St
 }
 
 /// Projectors and importance matrices lie beside models and are none.
-fn is_companion(file: &str) -> bool {
+pub(super) fn is_companion(file: &str) -> bool {
     let name = file.rsplit('/').next().unwrap_or(file).to_lowercase();
     name.contains("mmproj") || name.contains("imatrix")
 }

@@ -128,7 +128,7 @@ struct Repository<'a> {
 
 impl Repository<'_> {
     fn fetch(mut self, job: &mut Job<'_>) -> Result<Delivered, SourceError> {
-        self.add_shards(job)?;
+        let index = self.add_shards(job)?;
         let files = &self.selection.files;
         let sizes = files.iter().map(|file| file.expected.size_bytes);
         let sum: Option<u64> = sizes.sum();
@@ -142,7 +142,12 @@ impl Repository<'_> {
         let mut commit = self.selection.commit.clone();
         let mut delivered = Vec::new();
         for file in files {
-            let (path, finished) = self.finish(file, job)?;
+            let (path, finished) = match &index {
+                Some((path, finished)) if finished.file.name == file.name => {
+                    (path.clone(), finished.clone())
+                }
+                _ => self.finish(file, job)?,
+            };
             job.before = job.before.saturating_add(finished.file.size_bytes);
             commit = commit.or(finished.commit);
             delivered.push((path, finished.file));
@@ -156,10 +161,13 @@ impl Repository<'_> {
     }
 
     /// Fetches the index, if there is one, and adds the files that it names to those to be fetched.
-    fn add_shards(&mut self, job: &mut Job<'_>) -> Result<(), SourceError> {
+    fn add_shards(
+        &mut self,
+        job: &mut Job<'_>,
+    ) -> Result<Option<(PathBuf, Finished)>, SourceError> {
         let files = &mut self.selection.files;
         let Some(at) = files.iter().position(|file| file.path == INDEX) else {
-            return Ok(());
+            return Ok(None);
         };
         let index = files[at].clone();
         job.sum = Some(Sum::Unknown);
@@ -174,7 +182,7 @@ impl Repository<'_> {
                 reason: format!("has {size} bytes, which is too large for an index"),
             });
         }
-        let (path, _) = self.finish(&index, job)?;
+        let (path, finished) = self.finish(&index, job)?;
         let bytes = fs::read(&path).map_err(|error| read_error(&path, error))?;
         let named = shards(&bytes).map_err(|reason| SourceError::InvalidIndex { place, reason })?;
         let Selection { files, shards, .. } = &mut self.selection;
@@ -193,7 +201,7 @@ impl Repository<'_> {
                 });
             }
         }
-        Ok(())
+        Ok(Some((path, finished)))
     }
 
     /// The whole file, fetched now or by an earlier try.
@@ -230,7 +238,7 @@ impl Repository<'_> {
 }
 
 /// The note beside a file that is whole.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Finished {
     /// The repository, the revision and the path.
     place: String,

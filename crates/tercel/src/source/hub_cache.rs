@@ -47,7 +47,9 @@ pub(super) fn find(
         }),
         wanted => match choose::among(&ggufs, wanted) {
             Ok(chosen) => Some(chosen),
-            Err(_) if wanted.is_none() => None,
+            Err(_) if wanted.is_none() && ggufs.iter().all(|name| choose::is_companion(name)) => {
+                None
+            }
             Err(_) => return None,
         },
     };

@@ -144,9 +144,10 @@ impl Selection {
             Some(file) if is_gguf(file) => Ok(file.to_owned()),
             _ => choose::among(&ggufs, wanted),
         };
+        let has_none = ggufs.iter().all(|path| choose::is_companion(path));
         match chosen {
             Ok(file) => Self::gguf(listing, &file).map_err(none),
-            Err(_) if wanted.is_none() && listing.has(CONFIG) => {
+            Err(_) if wanted.is_none() && has_none && listing.has(CONFIG) => {
                 Self::checkpoint(listing).map_err(none)
             }
             Err(_) if ggufs.is_empty() => Err(none(match wanted {

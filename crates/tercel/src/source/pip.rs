@@ -392,7 +392,11 @@ fn is_absent(status: ExitStatus, log: &str) -> bool {
 /// Whether one of the options is set in what `pip config list` wrote: `global.timeout='5'`.
 fn is_set(settings: &str, options: &[&str]) -> bool {
     settings.lines().any(|line| {
-        let key = line.split_once('=').map(|(key, _)| key.trim());
+        let key = line.split_once('=').and_then(|(key, value)| {
+            // An empty variable is none to pip.
+            let is_empty = value.trim().trim_matches(['\'', '"']).is_empty();
+            (!is_empty).then_some(key.trim())
+        });
         key.and_then(|key| key.rsplit_once('.'))
             .is_some_and(|(section, option)| {
                 ["global", "download", ":env:"].contains(&section) && options.contains(&option)

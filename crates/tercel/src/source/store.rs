@@ -448,7 +448,7 @@ impl Store {
                 expected,
             )?;
             let name = match model {
-                ModelRef::Catalog(name) => name.clone(),
+                ModelRef::Catalog(_) => self.name_of(model),
                 _ => hub_name(repo, revision.as_deref(), found.file.as_deref()),
             };
             Some(LocalModel {

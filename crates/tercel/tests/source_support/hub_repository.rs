@@ -2,6 +2,8 @@
 //! small ones by the hash under which git keeps them.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
 
 use serde_json::json;
 use sha1::{Digest, Sha1};
@@ -16,7 +18,7 @@ pub(crate) struct Repository {
     forged: BTreeMap<String, Vec<u8>>,
     /// Sizes that are not the true ones.
     claims: BTreeMap<String, u64>,
-    /// The first answer for this file ends after so many bytes.
+    /// The first answer for this file ends after so many bytes, and the next is a refusal.
     cut: Option<(String, usize)>,
     /// Tells neither sizes nor hashes nor the commit.
     pub(crate) silent: bool,
@@ -89,7 +91,7 @@ impl Repository {
     }
 
     pub(crate) fn serve(self) -> Server {
-        let was_cut = std::sync::atomic::AtomicBool::new(false);
+        let troubles = AtomicUsize::new(0);
         Server::start(move |request, _| {
             if request.path.starts_with("/api/models/org/repo/") {
                 return Reply::new(200, self.listing());
@@ -108,13 +110,17 @@ impl Repository {
                 (false, false) => git_sha1(listed),
             };
             let reply = Reply::file(request, bytes, &etag);
-            match &self.cut {
-                Some((cut, at))
-                    if cut == path
-                        && request.method == "GET"
-                        && !was_cut.swap(true, std::sync::atomic::Ordering::SeqCst) =>
-                {
+            let Some((cut, at)) = self.cut.as_ref().filter(|(cut, _)| cut == path) else {
+                return reply;
+            };
+            match (troubles.load(SeqCst), request.method.as_str()) {
+                (0, "GET") => {
+                    troubles.store(1, SeqCst);
                     reply.cut_at(*at)
+                }
+                (1, _) => {
+                    troubles.store(2, SeqCst);
+                    Reply::new(503, format!("{cut} is not to be had now"))
                 }
                 _ => reply,
             }
