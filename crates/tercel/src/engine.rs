@@ -191,8 +191,12 @@ impl Engine {
     fn prepare(&self, request: Request, capacity: usize) -> Result<(Job, Receiver), Error> {
         let accepted = Instant::now();
         request.check_thinking()?;
+        let is_chat = request.is_chat();
         let Request { input, sampling } = request;
-        let settings = sampling.resolve(&self.inner.sampling)?;
+        let mut settings = sampling.resolve(&self.inner.sampling)?;
+        if !is_chat {
+            settings.forget_thinking();
+        }
         let prompt = self.inner.prompter().prompt(input, settings.thinking)?;
         let Prompt {
             tokens,

@@ -62,7 +62,7 @@ impl Request {
             ("max_thinking_tokens", most.map(|it| it.to_string())),
             ("min_answer_tokens", least.map(|it| it.to_string())),
         ];
-        if matches!(self.input, Input::Chat(_)) {
+        if self.is_chat() {
             return Ok(());
         }
         match given
@@ -76,6 +76,11 @@ impl Request {
                 "left out for a prompt without a template",
             )),
         }
+    }
+
+    /// Whether this is a conversation.
+    pub(crate) fn is_chat(&self) -> bool {
+        matches!(self.input, Input::Chat(_))
     }
 
     fn new(input: Input) -> Self {

@@ -193,6 +193,16 @@ pub struct Settings {
     pub min_answer_tokens: usize,
 }
 
+impl Settings {
+    /// Takes back what concerns thoughts, for a reply in which none is looked for.
+    pub(crate) fn forget_thinking(&mut self) {
+        let defaults = Self::default();
+        self.thinking = defaults.thinking;
+        self.max_thinking_tokens = defaults.max_thinking_tokens;
+        self.min_answer_tokens = defaults.min_answer_tokens;
+    }
+}
+
 impl Default for Settings {
     /// Tercel's own defaults, with seed 0.
     fn default() -> Self {

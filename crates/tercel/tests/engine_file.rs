@@ -281,14 +281,15 @@ fn the_builders_defaults_come_between_the_requests_and_the_models() {
         let reply = engine.generate(request.max_new_tokens(1)).expect("a reply");
         reply.settings
     };
-    // A prompt without a template is not asked about its thought.
-    for request in [
-        Request::prompt("x"),
-        Request::chat(vec![Message::user("x")]),
+    let chat = Request::chat(vec![Message::user("x")]);
+    // In a prompt without a template no thought is looked for.
+    for (request, thinking) in [
+        (Request::prompt("x"), Thinking::Auto),
+        (chat, Thinking::Off),
     ] {
         let settings = settings(request);
         assert_eq!((settings.temperature, settings.top_k), (0.25, 5));
-        assert_eq!(settings.thinking, Thinking::Off);
+        assert_eq!(settings.thinking, thinking);
     }
     defaults.max_thinking_tokens = Some(0);
     let error = model.builder().sampling(defaults).load();
