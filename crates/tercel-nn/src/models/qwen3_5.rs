@@ -4,14 +4,13 @@
 use tercel_formats::checkpoint::{Field, Packaging};
 use tercel_kernels::ops::attention::Shape;
 use tercel_kernels::ops::gated::Activation;
-use tercel_kernels::ops::gated_delta::{self, Sharing};
 use tercel_kernels::ops::rope::Pairing;
 
 use super::{Family, Model, rotary};
 use crate::NnError;
-use crate::backend::{Act, AttentionId, Backend, Matrix, RecurrentId, RopeId, Vector, project};
-use crate::layers::{FeedForward, Linear, Norms, attend, linear};
-use crate::loader::{Loader, Recurrent};
+use crate::backend::{Act, AttentionId, Backend, Matrix, RopeId, Vector, project};
+use crate::layers::{FeedForward, GatedDelta, Linear, Norms, attend, linear};
+use crate::loader::Loader;
 use crate::runner::ModelInfo;
 
 pub(super) const FAMILY: Family = Family {
@@ -61,12 +60,7 @@ enum Mixer {
         /// Query and gate of each head in turn, then keys, then values.
         qkv: [Linear; 3],
     },
-    Delta {
-        id: RecurrentId,
-        /// Queries, keys and values; the gate of the output; the decay; the strength of a write.
-        projections: [Linear; 4],
-        norm: Vector,
-    },
+    Delta(GatedDelta),
 }
 
 impl Qwen35 {
@@ -109,7 +103,13 @@ impl Layer {
         let name = |part: &str| format!("blk.{i}.{part}");
         let (mixer, o) = match attends {
             Some(rope) => Mixer::attention(w, info, i, rope, eps)?,
-            None => Mixer::delta(w, info, i)?,
+            None => {
+                let (delta, width) = GatedDelta::new(w, hidden, i, eps)?;
+                (
+                    Mixer::Delta(delta),
+                    Linear::new(w, &name("ssm_out"), hidden, width)?,
+                )
+            }
         };
         Ok(Self {
             mixer_norm: norm(w, &name("attn_norm.weight"), hidden)?,
@@ -158,45 +158,7 @@ impl Mixer {
         Ok((mixer, Linear::new(w, &name("attn_output"), hidden, heads)?))
     }
 
-    fn delta(
-        w: &mut Loader<'_, '_>,
-        info: &ModelInfo,
-        i: usize,
-    ) -> Result<(Self, Linear), NnError> {
-        let hidden = info.hidden_size;
-        let name = |part: &str| format!("blk.{i}.{part}");
-        let shape = delta_shape(w)?;
-        let heads = shape.n_value_heads;
-        let kernel = w.count("ssm.conv_kernel", 2..=8)?;
-        let conv = w.numbers(&name("ssm_conv1d.weight"), &[shape.qkv_len(), kernel])?;
-        let mut decay = w.numbers(&name("ssm_a"), &[heads])?;
-        if w.packaging() != Packaging::Gguf {
-            decay.iter_mut().for_each(|a_log| *a_log = -a_log.exp());
-        }
-        let layer = Recurrent {
-            shape,
-            kernel,
-            conv: w.constant(conv),
-            decay: w.constant(decay),
-            dt_bias: w.vector(&name("ssm_dt.bias"), heads)?,
-        };
-        let mixer = Self::Delta {
-            id: w.recurrent(layer),
-            projections: [
-                Linear::new(w, &name("attn_qkv"), shape.qkv_len(), hidden)?,
-                Linear::new(w, &name("attn_gate"), shape.out_len(), hidden)?,
-                Linear::new(w, &name("ssm_alpha"), heads, hidden)?,
-                Linear::new(w, &name("ssm_beta"), heads, hidden)?,
-            ],
-            norm: w.vector(&name("ssm_norm.weight"), shape.value_dim)?,
-        };
-        Ok((
-            mixer,
-            Linear::new(w, &name("ssm_out"), hidden, shape.out_len())?,
-        ))
-    }
-
-    fn apply(&self, run: &mut dyn Backend, x: Act, eps: f32) -> Act {
+    fn apply(&self, run: &mut dyn Backend, x: Act) -> Act {
         match self {
             Self::Attention {
                 id,
@@ -211,16 +173,7 @@ impl Mixer {
                 run.mul_sigmoid(h, gate);
                 h
             }
-            Self::Delta {
-                id,
-                projections,
-                norm,
-            } => {
-                let [qkv, gate, a, b] = linear(run, x, *projections);
-                let h = run.delta_rule(*id, qkv, a, b);
-                run.norm_gated(h, *norm, eps, gate);
-                h
-            }
+            Self::Delta(delta) => delta.apply(run, x),
         }
     }
 }
@@ -254,33 +207,6 @@ fn attending_layers(w: &Loader<'_, '_>, info: &ModelInfo) -> Result<Vec<bool>, N
         })
 }
 
-fn delta_shape(w: &Loader<'_, '_>) -> Result<gated_delta::Shape, NnError> {
-    let n_key_heads = w.count("ssm.group_count", 1..=1024)?;
-    let n_value_heads = w.count("ssm.time_step_rank", 1..=1024)?;
-    let key_dim = w.count("ssm.state_size", 1..=1024)?;
-    if !n_value_heads.is_multiple_of(n_key_heads) {
-        let problem = format!("{n_value_heads} value heads cannot share {n_key_heads} key heads");
-        return Err(w.refuse("ssm.time_step_rank", problem));
-    }
-    // Converters to GGUF reorder the value heads.
-    let (value_dim, sharing) = if w.packaging() == Packaging::Gguf {
-        let inner = w.count("ssm.inner_size", n_value_heads..=1 << 20)?;
-        (inner / n_value_heads, Sharing::Tiled)
-    } else {
-        (
-            w.count("linear_value_head_dim", 1..=1024)?,
-            Sharing::Grouped,
-        )
-    };
-    Ok(gated_delta::Shape {
-        n_key_heads,
-        n_value_heads,
-        key_dim,
-        value_dim,
-        sharing,
-    })
-}
-
 /// Norms multiply by one more than what safetensors of transformers hold; GGUF and MLX files have
 /// it added already.
 fn norm(w: &mut Loader<'_, '_>, name: &str, len: usize) -> Result<Vector, NnError> {
@@ -301,7 +227,7 @@ impl Model for Qwen35 {
         for layer in &self.layers {
             let mark = run.mark();
             let h = run.rms_norm(x, layer.mixer_norm, self.eps);
-            let h = layer.mixer.apply(run, h, self.eps);
+            let h = layer.mixer.apply(run, h);
             layer.o.add_to(run, x, h);
             run.release(mark);
 

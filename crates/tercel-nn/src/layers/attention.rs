@@ -1,71 +1,12 @@
-//! The parts that most transformers are made of.
+//! Attention.
 
 use tercel_kernels::ops::attention::Shape;
-use tercel_kernels::ops::gated::Activation;
 
+use super::{Linear, linear};
 use crate::NnError;
-use crate::backend::{Act, AttentionId, Backend, Matrix, RopeId, Vector, project};
+use crate::backend::{Act, AttentionId, Backend, RopeId, Vector};
 use crate::loader::Loader;
 use crate::runner::ModelInfo;
-
-/// `x * weight^T + bias`.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Linear {
-    weight: Matrix,
-    bias: Option<Vector>,
-}
-
-impl Linear {
-    /// The tensors `NAME.weight` and, where there is one, `NAME.bias`.
-    pub(crate) fn new(
-        w: &mut Loader<'_, '_>,
-        name: &str,
-        rows: usize,
-        cols: usize,
-    ) -> Result<Self, NnError> {
-        let weight = w.matrix(&format!("{name}.weight"), rows, cols)?;
-        Self::with_bias(w, weight, name, rows)
-    }
-
-    fn with_bias(
-        w: &mut Loader<'_, '_>,
-        weight: Matrix,
-        name: &str,
-        rows: usize,
-    ) -> Result<Self, NnError> {
-        let bias = w.vector_if(&format!("{name}.bias"), rows)?;
-        Ok(Self { weight, bias })
-    }
-
-    /// Into a new tensor.
-    pub(crate) fn apply(&self, run: &mut dyn Backend, x: Act) -> Act {
-        let [out] = linear(run, x, [*self]);
-        out
-    }
-
-    /// Adds to `sum`.
-    pub(crate) fn add_to(&self, run: &mut dyn Backend, sum: Act, x: Act) {
-        run.matmul_add(sum, x, self.weight);
-        if let Some(bias) = self.bias {
-            run.add_bias(sum, bias);
-        }
-    }
-}
-
-/// Several layers of one input.
-pub(crate) fn linear<const N: usize>(
-    run: &mut dyn Backend,
-    x: Act,
-    layers: [Linear; N],
-) -> [Act; N] {
-    let out = project(run, x, layers.map(|layer| layer.weight));
-    for (out, layer) in out.into_iter().zip(layers) {
-        if let Some(bias) = layer.bias {
-            run.add_bias(out, bias);
-        }
-    }
-    out
-}
 
 /// Self-attention with grouped heads (Ainslie et al., 2023), up to the output projection.
 pub(crate) struct Attention {
@@ -160,40 +101,4 @@ pub(crate) fn attend(
     run.rope(q, rope);
     run.rope(k, rope);
     run.attention(id, q, k, v)
-}
-
-/// A gated feed-forward layer (Shazeer, 2020), up to the projection down.
-pub(crate) struct FeedForward {
-    gate: Linear,
-    up: Linear,
-    activation: Activation,
-}
-
-impl FeedForward {
-    /// That of layer `i`.
-    pub(crate) fn new(
-        w: &mut Loader<'_, '_>,
-        info: &ModelInfo,
-        i: usize,
-        activation: Activation,
-    ) -> Result<Self, NnError> {
-        let rows = info.feed_forward;
-        let name = |part: &str| format!("blk.{i}.{part}");
-        let parts = [name("ffn_gate.weight"), name("ffn_up.weight")];
-        let parts = parts.each_ref().map(|name| (name.as_str(), rows));
-        let fused = name("ffn_gate_up.weight");
-        let [gate, up] = w.matrices(parts, &fused, info.hidden_size)?;
-        Ok(Self {
-            gate: Linear::with_bias(w, gate, &name("ffn_gate"), rows)?,
-            up: Linear::with_bias(w, up, &name("ffn_up"), rows)?,
-            activation,
-        })
-    }
-
-    /// `activation(gate) * up`.
-    pub(crate) fn apply(&self, run: &mut dyn Backend, x: Act) -> Act {
-        let [gate, up] = linear(run, x, [self.gate, self.up]);
-        run.gated(self.activation, gate, up);
-        gate
-    }
 }
