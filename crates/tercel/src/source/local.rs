@@ -157,7 +157,7 @@ pub(super) fn directory(path: &Path, names: &[String]) -> Result<LocalModel, Sou
         });
     }
     let weights = if has(INDEX) {
-        of_index(path, &has)?
+        of_index(path, has)?
     } else if has(WEIGHTS) {
         vec![WEIGHTS.to_owned()]
     } else {
