@@ -65,7 +65,7 @@ impl Bpe {
         options: BpeOptions,
     ) -> Result<Self, TextError> {
         let mut table = HashMap::with_capacity(merges.len());
-        let mut words_stand_alone = true;
+        let mut words_stand_alone = !options.byte_level;
         let mut joined = String::new();
         for ((index, merge), rank) in merges.enumerate().zip(0..) {
             let entry = |problem: String| TextError::Entry {
@@ -82,7 +82,9 @@ impl Bpe {
                 let unknown = || entry(format!("`{}` is not in the vocabulary", clip(text)));
                 vocab.find(text.as_bytes()).ok_or_else(unknown)
             };
-            words_stand_alone &= !joined.trim_start_matches(SPACE).contains(SPACE);
+            if words_stand_alone {
+                words_stand_alone = !joined.trim_start_matches(SPACE).contains(SPACE);
+            }
             let (left, right, merged) = (find(left)?, find(right)?, find(&joined)?);
             if is_text(vocab.kind(merged)) {
                 table.entry((left, right)).or_insert((rank, merged));

@@ -1,5 +1,7 @@
 //! The `decoder` of a `tokenizer.json`: the bytes that each token stands for.
 
+use std::borrow::Cow;
+
 use serde_json::value::RawValue;
 
 use super::components::{Part, metaspace};
@@ -66,13 +68,17 @@ impl Decoder {
     /// Appends the bytes that a token stands for; false where the steps make it too long.
     pub(super) fn spell(&self, token: &str, out: &mut Vec<u8>) -> bool {
         let most = token.len().saturating_mul(MAX_GROWTH).saturating_add(16);
-        let mut text = token.to_owned();
+        let mut text = Cow::Borrowed(token);
         for step in &self.steps {
             if text.len() > most {
                 return false;
             }
             match step {
-                Step::Replace { from, to } => text = text.replace(from.as_str(), to),
+                Step::Replace { from, to } => {
+                    if text.contains(from.as_str()) {
+                        text = text.replace(from.as_str(), to).into();
+                    }
+                }
                 Step::ByteFallback => {
                     if let Some(byte) = parse_byte(&text) {
                         out.push(byte);
@@ -87,17 +93,17 @@ impl Decoder {
                     content,
                     start,
                     stop,
-                } => text = strip(&text, *content, *start, *stop).into(),
+                } => text = strip(&text, *content, *start, *stop).to_owned().into(),
                 Step::WordPiece { prefix, cleanup } => {
                     text = match text.strip_prefix(prefix.as_str()) {
-                        Some(rest) => rest.into(),
-                        None => format!(" {text}"),
+                        Some(rest) => rest.to_owned().into(),
+                        None => format!(" {text}").into(),
                     };
                     if *cleanup {
-                        text = clean_up(&text);
+                        text = clean_up(&text).into();
                     }
                 }
-                Step::SpaceBefore => text.insert(0, ' '),
+                Step::SpaceBefore => text.to_mut().insert(0, ' '),
             }
         }
         out.extend_from_slice(text.as_bytes());
