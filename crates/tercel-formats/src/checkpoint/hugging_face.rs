@@ -13,16 +13,36 @@ const INDEX: &str = "model.safetensors.index.json";
 /// The names of the files that an index spreads a model over, sorted.
 ///
 /// # Errors
-/// [`CheckpointError::Json`] when it is no index, or a name is not that of a file beside it.
+/// [`CheckpointError::Json`] when it is no index, names no file, or a name is not that of a
+/// safetensors file beside it ([`is_shard_name`]).
 pub fn shards(index: &[u8]) -> Result<Vec<String>, CheckpointError> {
+    let wrong = |problem: String| CheckpointError::Json {
+        file: INDEX.to_owned(),
+        problem,
+    };
     let files: BTreeSet<String> = parse_index(index)?.weight_map.into_values().collect();
-    match files.iter().find(|name| !is_plain(name)) {
-        Some(name) => Err(CheckpointError::Json {
-            file: INDEX.to_owned(),
-            problem: format!("`{}` is no name of a file beside it", name.escape_debug()),
-        }),
+    if files.is_empty() {
+        return Err(wrong("names no file".to_owned()));
+    }
+    match files.iter().find(|name| !is_shard_name(name)) {
+        Some(odd) => {
+            let odd: String = odd.escape_default().take(100).collect();
+            Err(wrong(format!(
+                "names `{odd}`, which is no safetensors file"
+            )))
+        }
         None => Ok(files.into_iter().collect()),
     }
+}
+
+/// Whether a file is one of safetensors by its name, which is a plain one: it becomes a path.
+pub fn is_shard_name(name: &str) -> bool {
+    name.len() <= 150
+        && name.ends_with(".safetensors")
+        && !name.starts_with('.')
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
 pub(super) fn read<'a>(
@@ -90,7 +110,7 @@ struct Index {
 fn parse_index(bytes: &[u8]) -> Result<Index, CheckpointError> {
     serde_json::from_slice(bytes).map_err(|error| CheckpointError::Json {
         file: INDEX.to_owned(),
-        problem: format!("is no index of weights: {error}"),
+        problem: format!("is no index of safetensors files: {error}"),
     })
 }
 
@@ -122,9 +142,4 @@ fn refuse_other_quantization(config: &Json) -> Result<(), CheckpointError> {
         }),
         None => Ok(()),
     }
-}
-
-fn is_plain(name: &str) -> bool {
-    let odd = |c: char| c.is_control() || matches!(c, '/' | '\\' | ':');
-    !name.is_empty() && !name.starts_with('.') && name.len() <= 255 && !name.contains(odd)
 }

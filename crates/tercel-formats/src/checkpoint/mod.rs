@@ -17,7 +17,7 @@ use ::serde_json::Value as Json;
 
 pub use error::CheckpointError;
 pub use field::Field;
-pub use hugging_face::shards;
+pub use hugging_face::{is_shard_name, shards};
 
 use crate::gguf::Metadata;
 use crate::{Gguf, Storage};

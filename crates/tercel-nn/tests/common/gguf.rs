@@ -107,7 +107,7 @@ fn convert(config: &Value, safetensors: &[u8]) -> Vec<u8> {
             data = bytes(floats(&data).map(|x| -x.exp()));
         }
         if name.contains("linear_attn.") && !name.contains("linear_attn.norm") {
-            data = tile_heads(config, &name, data, rows);
+            data = tile_heads(config, &name, &data, rows);
         }
         shape.retain(|dim| *dim != 1);
         shape.reverse();
@@ -148,7 +148,7 @@ fn bytes(values: impl IntoIterator<Item = f32>) -> Vec<u8> {
 
 /// Value heads that stood together for a key head are dealt out: head `k * n + i` becomes
 /// `i * keys + k`.
-fn tile_heads(config: &Value, name: &str, data: Vec<u8>, rows: usize) -> Vec<u8> {
+fn tile_heads(config: &Value, name: &str, data: &[u8], rows: usize) -> Vec<u8> {
     let number = |key: &str| config[key].as_u64().unwrap() as usize;
     let (keys, values) = (
         number("linear_num_key_heads"),

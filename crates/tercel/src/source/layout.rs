@@ -1,8 +1,8 @@
 //! The names of the files that make up a model of several files, wherever they lie.
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use serde::Deserialize;
+use tercel_formats::CheckpointError;
+use tercel_formats::checkpoint;
+pub(super) use tercel_formats::checkpoint::is_shard_name;
 
 /// Says what the tensors mean; without it a directory is no model.
 pub(super) const CONFIG: &str = "config.json";
@@ -46,31 +46,10 @@ pub(super) fn has_tokenizer(has: impl Fn(&str) -> bool) -> bool {
 ///
 /// The reason for a refusal continues a sentence that begins with the index.
 pub(super) fn shards(index: &[u8]) -> Result<Vec<String>, String> {
-    #[derive(Deserialize)]
-    struct Index {
-        weight_map: BTreeMap<String, String>,
-    }
-    let index: Index = serde_json::from_slice(index)
-        .map_err(|error| format!("is no index of safetensors files: {error}"))?;
-    let shards: BTreeSet<String> = index.weight_map.into_values().collect();
-    if shards.is_empty() {
-        return Err("names no file".to_owned());
-    }
-    if let Some(odd) = shards.iter().find(|name| !is_shard_name(name)) {
-        let odd: String = odd.escape_default().take(100).collect();
-        return Err(format!("names `{odd}`, which is no safetensors file"));
-    }
-    Ok(shards.into_iter().collect())
-}
-
-/// Whether the name is a plain one with the ending of weights.
-pub(super) fn is_shard_name(name: &str) -> bool {
-    name.len() <= 150
-        && name.ends_with(".safetensors")
-        && !name.starts_with('.')
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+    checkpoint::shards(index).map_err(|error| match error {
+        CheckpointError::Json { problem, .. } => problem,
+        other => other.to_string(),
+    })
 }
 
 /// Whether a file is GGUF by its name.

@@ -96,7 +96,18 @@ pub enum Checked {
 pub(crate) fn at(path: &Path) -> Result<LocalModel, SourceError> {
     let metadata = fs::metadata(path).map_err(|reason| read_error(path, reason))?;
     if !metadata.is_dir() {
-        return gguf(path);
+        return match path.parent() {
+            // Weights alone are no model; what makes them one lies beside them.
+            Some(parent) if path.extension().is_some_and(|end| end == "safetensors") => {
+                let parent = if parent.as_os_str().is_empty() {
+                    Path::new(".")
+                } else {
+                    parent
+                };
+                directory(parent, &file_names(parent)?)
+            }
+            _ => gguf(path),
+        };
     }
     let names = file_names(path)?;
     let mut models: Vec<&String> = names.iter().filter(|name| is_gguf(name)).collect();
