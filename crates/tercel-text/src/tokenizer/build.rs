@@ -11,7 +11,7 @@ use super::pretokenize::PreTokenizer;
 use super::sentencepiece::{self, SentencePiece};
 use super::split::{Split, Splitter};
 use super::vocab::Vocab;
-use super::{TokenId, TokenKind, Tokenizer};
+use super::{StripStart, TokenId, TokenKind, Tokenizer};
 use crate::error::TextError;
 
 /// Longest token that is matched whole, in bytes.
@@ -241,7 +241,7 @@ impl Tokenizer {
             specials: all,
             control,
             normalized_specials: spaced,
-            strip_space_prefix: add_space_prefix,
+            strip_start: StripStart::one_if(add_space_prefix),
             add_bos: parts.add_bos.unwrap_or(add_bos) && parts.bos.is_some(),
             add_eos: parts.add_eos.unwrap_or(false) && parts.eos.is_some(),
             bos: parts.bos,

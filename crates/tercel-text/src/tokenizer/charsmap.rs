@@ -6,6 +6,9 @@ use unicode_segmentation::UnicodeSegmentation;
 /// Longest replacement, in bytes. The longest of the published tables has 33.
 const MAX_REPLACEMENT_BYTES: usize = 256;
 
+/// Longest entry that is looked for, in bytes; those of the published tables have under 30.
+const MAX_KEY_BYTES: usize = 256;
+
 /// A trie and the texts that its values point to.
 pub(super) struct Charsmap {
     units: Vec<u32>,
@@ -55,7 +58,7 @@ impl Charsmap {
         while let Some(c) = rest.chars().next() {
             let mut best = None;
             self.prefixes(rest.as_bytes(), |length, value| {
-                best = Some((length, value))
+                best = Some((length, value));
             });
             let found = best.filter(|(length, _)| rest.is_char_boundary(*length));
             match found.and_then(|(length, value)| Some((length, self.text(value)?))) {
@@ -112,7 +115,7 @@ impl Charsmap {
         let offset = |unit: u32| ((unit >> 10) << ((unit & (1 << 9)) >> 6)) as usize;
         let Some(root) = unit(0) else { return };
         let mut at = offset(root);
-        for (depth, byte) in text.iter().enumerate() {
+        for (depth, byte) in text.iter().take(MAX_KEY_BYTES).enumerate() {
             at ^= usize::from(*byte);
             let Some(here) = unit(at) else { return };
             // The label, with the bit that marks a value.

@@ -57,8 +57,8 @@ pub struct Tokenizer {
     normalized_specials: Markers,
     /// Control and unknown tokens alone.
     control: Markers,
-    /// A decoded text loses the space in front.
-    strip_space_prefix: bool,
+    /// What a decoded text loses at its start.
+    strip_start: StripStart,
     add_bos: bool,
     add_eos: bool,
     bos: Option<TokenId>,
@@ -67,6 +67,25 @@ pub struct Tokenizer {
     pad: Option<TokenId>,
     /// Sorted.
     ends: Vec<TokenId>,
+}
+
+/// Spaces that encoding puts in front of a text, to be taken off again.
+#[derive(Clone, Copy)]
+enum StripStart {
+    Nothing,
+    OneSpace,
+    /// Tokens that are a space and nothing else, and one space of the token after them.
+    SpaceTokens,
+}
+
+impl StripStart {
+    /// One space where encoding puts one in front.
+    fn one_if(space_in_front: bool) -> Self {
+        match space_in_front {
+            true => Self::OneSpace,
+            false => Self::Nothing,
+        }
+    }
 }
 
 /// Where the names of control tokens mean those tokens.
@@ -176,12 +195,19 @@ impl Tokenizer {
     /// UTF-8.
     pub fn decode(&self, ids: &[TokenId]) -> String {
         let mut bytes = Vec::with_capacity(ids.len() * 4);
+        let mut at_start = true;
         for id in ids {
-            bytes.extend_from_slice(self.piece(*id));
+            let piece = self.piece(*id);
+            let rest = match self.strip_start {
+                StripStart::SpaceTokens if at_start => piece.strip_prefix(b" ").unwrap_or(piece),
+                _ => piece,
+            };
+            at_start &= rest.is_empty();
+            bytes.extend_from_slice(rest);
         }
         let text = String::from_utf8_lossy(&bytes);
-        let text = match text.strip_prefix(' ') {
-            Some(stripped) if self.strip_space_prefix => stripped,
+        let text = match (self.strip_start, text.strip_prefix(' ')) {
+            (StripStart::OneSpace, Some(stripped)) => stripped,
             _ => &text,
         };
         text.to_owned()

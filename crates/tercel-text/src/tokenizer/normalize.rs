@@ -39,8 +39,10 @@ pub(super) enum Normalize {
     Clusters(Charsmap),
     /// The same table as SentencePiece applies it: the longest entry at each place.
     Longest(Charsmap),
-    /// Runs of spaces become one, and those at the ends go.
+    /// Runs of spaces become one, and none is left at the start.
     SingleSpaces,
+    /// Every such character at the end goes.
+    TrimEnd(char),
 }
 
 /// The switches of a `BertNormalizer`.
@@ -114,9 +116,11 @@ impl Normalize {
             Self::Clusters(map) => Some(map.replace_clusters(text)),
             Self::Longest(map) => Some(map.replace_longest(text)),
             Self::SingleSpaces => {
-                let words = text.split(' ').filter(|word| !word.is_empty());
-                Some(words.collect::<Vec<_>>().join(" "))
+                let mut last = ' ';
+                let keep = |c: &char| std::mem::replace(&mut last, *c) != ' ' || *c != ' ';
+                Some(text.chars().filter(keep).collect())
             }
+            Self::TrimEnd(end) => Some(text.trim_end_matches(*end).into()),
         }
     }
 }

@@ -43,10 +43,20 @@ impl Pattern {
                 source.len()
             ));
         }
-        // Their meaning differs: ASCII here, Unicode there.
-        if source.contains("[:") {
-            return Err(format!("the expression {source:?} has a POSIX class"));
+        if let Some(class) = class_of_other_meaning(source) {
+            return Err(format!(
+                "the expression {source:?} has `{class}`, which is not supported"
+            ));
         }
+        Self::compile(source)
+    }
+
+    /// The words of `Whitespace`, whose classes are those of this build.
+    pub(super) fn whitespace_words() -> Result<Self, String> {
+        Self::compile(r"\w+|[^\w\s]+")
+    }
+
+    fn compile(source: &str) -> Result<Self, String> {
         let unsound = |error: fancy_regex::Error| {
             let error = error.to_string();
             format!(
@@ -127,11 +137,12 @@ impl Pattern {
         };
         let mut last = 0;
         self.find_all(text, |hit| {
-            cutter.part(last..hit.start, invert);
+            cutter.gap(last..hit.start, invert);
             last = hit.end;
+            // A match may be empty and still end the part before it.
             cutter.part(hit, !invert);
         });
-        cutter.part(last..text.len(), invert);
+        cutter.gap(last..text.len(), invert);
         cutter.flush();
     }
 }
@@ -146,11 +157,14 @@ struct Cutter<'t, 'p> {
 }
 
 impl Cutter<'_, '_> {
-    fn part(&mut self, part: Range<usize>, is_match: bool) {
-        // A match may be empty and still end the part before it.
-        if part.is_empty() && !is_match {
-            return;
+    /// What lies between two matches, if anything does.
+    fn gap(&mut self, part: Range<usize>, is_match: bool) {
+        if !part.is_empty() {
+            self.part(part, is_match);
         }
+    }
+
+    fn part(&mut self, part: Range<usize>, is_match: bool) {
         match (&mut self.pending, self.behavior) {
             (_, Behavior::Removed) if is_match => self.flush(),
             (Some((waiting, false)), Behavior::MergedWithPrevious) if is_match => {
@@ -178,6 +192,20 @@ impl Cutter<'_, '_> {
             (self.piece)(&self.text[part]);
         }
     }
+}
+
+/// A class that Oniguruma takes for other characters than this build does.
+fn class_of_other_meaning(source: &str) -> Option<&'static str> {
+    let mut escaped = false;
+    for c in source.chars() {
+        match c {
+            'w' | 'W' if escaped => return Some("\\w"),
+            'b' | 'B' if escaped => return Some("\\b"),
+            _ => {}
+        }
+        escaped = c == '\\' && !escaped;
+    }
+    source.contains("[:").then_some("[:")
 }
 
 /// Whether an unbounded repeat holds another.

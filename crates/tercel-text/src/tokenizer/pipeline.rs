@@ -69,7 +69,7 @@ impl Model {
         match self {
             Self::Bpe(model) => model.encode(vocab, word, scratch, out),
             Self::SentencePiece(model) => model.encode(vocab, word, &mut scratch.merger, out),
-            Self::Unigram(model) => model.encode(vocab, word, scratch, out),
+            Self::Unigram(model) => model.encode(word, scratch, out),
             Self::WordPiece(model) => model.encode(vocab, word, scratch, out),
         }
     }

@@ -59,7 +59,9 @@ impl Splitter {
     /// Calls `word` for each word of `text`, in order; `at_start` says that nothing comes before
     /// the text.
     pub(super) fn split(&self, text: &str, at_start: bool, word: &mut dyn FnMut(&str)) {
-        apply(&self.0, text, at_start, word);
+        if !text.is_empty() {
+            apply(&self.0, text, at_start, word);
+        }
     }
 }
 
@@ -70,18 +72,24 @@ fn apply(steps: &[Split], text: &str, at_start: bool, word: &mut dyn FnMut(&str)
         }
         return;
     };
-    let mut first = at_start;
-    let mut piece = |piece: &str| apply(rest, piece, std::mem::take(&mut first), word);
+    // Only the part that begins where the text begins has nothing before it.
+    let start = text.as_ptr();
+    let mut part = |part: &str| apply(rest, part, at_start && part.as_ptr() == start, word);
     match step {
-        Split::Words(scheme) => scheme.split(text, piece),
+        Split::Words(scheme) => scheme.split(text, part),
         Split::Cut {
             pattern,
             behavior,
             invert,
-        } => pattern.cut(text, *behavior, *invert, &mut piece),
-        Split::SpaceInFront if text.starts_with(' ') => piece(text),
-        Split::SpaceInFront => piece(&format!(" {text}")),
-        Split::Metaspace(metaspace) => metaspace.apply(text, at_start, &mut piece),
+        } => pattern.cut(text, *behavior, *invert, &mut part),
+        Split::SpaceInFront if text.starts_with(' ') => part(text),
+        Split::SpaceInFront => apply(rest, &format!(" {text}"), at_start, word),
+        Split::Metaspace(metaspace) => {
+            let mut first = at_start;
+            metaspace.apply(text, at_start, &mut |part| {
+                apply(rest, part, std::mem::take(&mut first), word);
+            });
+        }
     }
 }
 

@@ -10,6 +10,9 @@ use crate::error::TextError;
 /// How much worse than the worst token an unknown character is (SentencePiece, `kUnkPenalty`).
 const UNKNOWN_PENALTY: f64 = 10.0;
 
+/// Longest token, in bytes: all that a text may begin with are tried at each place.
+const MAX_TOKEN_BYTES: usize = 1024;
+
 /// What encoding needs beyond the vocabulary.
 pub(super) struct Unigram {
     trie: Trie,
@@ -20,9 +23,6 @@ pub(super) struct Unigram {
     bytes: Option<Box<[TokenId; 256]>>,
     /// Sums are rounded as SentencePiece, which adds in single precision, rounds them.
     single_precision: bool,
-    /// Length times this, less 0.1, is the score of a user-defined token in SentencePiece; in
-    /// other files it has its own.
-    best_score: Option<f64>,
 }
 
 /// What a file says beyond tokens and scores.
@@ -60,13 +60,10 @@ impl Unigram {
             });
         }
         let normal = |id: TokenId| !options.sentencepiece || vocab.kind(id) == TokenKind::Normal;
-        let scored = || (0..).zip(&scores).filter(|(id, _)| normal(*id));
-        let worst = scored()
+        let scored = (0..).zip(&scores).filter(|(id, _)| normal(*id));
+        let worst = scored
             .map(|(_, score)| *score)
             .fold(f64::INFINITY, f64::min);
-        let best = scored()
-            .map(|(_, score)| *score)
-            .fold(f64::NEG_INFINITY, f64::max);
         let mut entries: Vec<(&str, TokenId)> = vocab
             .iter(tokens)
             .filter(|(_, kind, text)| {
@@ -81,6 +78,16 @@ impl Unigram {
             .filter(|(id, ..)| (*id as usize) < scores.len())
             .map(|(id, _, text)| (text, id))
             .collect();
+        if let Some((text, id)) = entries
+            .iter()
+            .find(|(text, _)| text.len() > MAX_TOKEN_BYTES)
+        {
+            return Err(TextError::Entry {
+                field: options.field,
+                index: *id as usize,
+                problem: format!("a token of {} bytes, at most 1024", text.len()),
+            });
+        }
         entries.sort_unstable();
         Ok(Self {
             trie: Trie::of_sorted(&entries)?,
@@ -92,20 +99,13 @@ impl Unigram {
             },
             bytes: options.bytes,
             single_precision: options.sentencepiece,
-            best_score: (options.sentencepiece && best.is_finite()).then_some(best),
             scores,
         })
     }
 
     /// Appends the ids of a text. A run of characters that no token holds becomes bytes, or one
     /// unknown token.
-    pub(super) fn encode(
-        &self,
-        vocab: &Vocab,
-        text: &str,
-        scratch: &mut Scratch,
-        out: &mut Vec<TokenId>,
-    ) {
+    pub(super) fn encode(&self, text: &str, scratch: &mut Scratch, out: &mut Vec<TokenId>) {
         let nodes = &mut scratch.nodes;
         nodes.clear();
         nodes.resize(text.len() + 1, Node::default());
@@ -125,8 +125,7 @@ impl Unigram {
             let mut single = false;
             self.trie.prefixes(&text.as_bytes()[start..], |length, id| {
                 single |= length == c.len_utf8();
-                let score = self.score(vocab, id, length);
-                offer(start + length, score, id + 1, nodes);
+                offer(start + length, self.scores[id as usize], id + 1, nodes);
             });
             if !single {
                 let end = start + c.len_utf8();
@@ -134,16 +133,6 @@ impl Unigram {
             }
         }
         self.trace(text, &scratch.nodes, out);
-    }
-
-    fn score(&self, vocab: &Vocab, id: TokenId, length: usize) -> f64 {
-        match self.best_score {
-            Some(best) if vocab.kind(id) == TokenKind::UserDefined => {
-                // No token is long enough for this to round.
-                self.rounded(length as f64 * best - 0.1)
-            }
-            _ => self.scores[id as usize],
-        }
     }
 
     fn rounded(&self, score: f64) -> f64 {

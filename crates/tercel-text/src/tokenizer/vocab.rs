@@ -90,6 +90,7 @@ pub(super) struct Vocab {
     /// Keyed, so that a crafted vocabulary cannot make every entry collide.
     hasher: RandomState,
     longest: usize,
+    duplicate: Option<TokenId>,
 }
 
 /// A place in the hash table: part of the hash, and the id plus one.
@@ -115,6 +116,7 @@ impl Vocab {
             slots: slots.into_boxed_slice(),
             hasher: RandomState::new(),
             longest: tokens.iter().map(|token| token.len()).max().unwrap_or(0),
+            duplicate: None,
         };
         for (token, entry) in tokens.iter().zip(1..) {
             texts.push(token.as_bytes())?;
@@ -129,6 +131,9 @@ impl Vocab {
         while self.slots[at].entry != 0 {
             let slot = self.slots[at];
             if slot.tag == tag && texts.get(slot.entry - 1) == Some(text) {
+                if self.kind(entry - 1) != TokenKind::Unused {
+                    self.duplicate.get_or_insert(entry - 1);
+                }
                 return;
             }
             at = (at + 1) & (self.slots.len() - 1);
@@ -150,6 +155,11 @@ impl Vocab {
             }
             at = (at + 1) & (self.slots.len() - 1);
         }
+    }
+
+    /// The first token whose text another has too, reserved ones aside.
+    pub(super) fn duplicate(&self) -> Option<TokenId> {
+        self.duplicate
     }
 
     /// Like [`Vocab::find`], for tokens that merging may build out of plain text.

@@ -10,4 +10,6 @@ mod models;
 #[cfg(test)]
 mod published;
 #[cfg(test)]
+mod small;
+#[cfg(test)]
 mod tokenizers;

@@ -179,6 +179,28 @@ fn byte_level_metadata_of_a_file_becomes_a_tokenizer() {
 type Damage = (&'static str, fn(&mut TokenizerParts<'static>));
 
 #[test]
+fn every_named_pre_tokenizer_keeps_the_text() {
+    let file = Expected::load("tiny-byte-level.json");
+    let composed = "e\u{301}t\u{e9} 123 \u{928}\u{92e}\u{938}\u{94d}\u{924}\u{947} IT'S x";
+    for (pre, expected) in [
+        ("gpt-2", composed),
+        ("smollm", composed),
+        ("llama-bpe", composed),
+        ("tekken", composed),
+        // Qwen's tokenizers compose characters, which the file does not say.
+        ("qwen2", &composed.replace("e\u{301}", "\u{e9}")),
+        ("qwen35", &composed.replace("e\u{301}", "\u{e9}")),
+    ] {
+        let mut parts = tiny_parts(&file);
+        parts.pre = Some(pre);
+        let tokenizer = Tokenizer::from_parts(&parts).expect("a known name");
+        let ids = tokenizer.encode(composed);
+        assert_eq!(tokenizer.decode(&ids), expected, "{pre}");
+        assert_eq!(tokenizer.pre_tokenizer(), pre);
+    }
+}
+
+#[test]
 fn unsound_metadata_is_refused() {
     let byte_level: &'static Expected = Box::leak(Box::new(Expected::load("tiny-byte-level.json")));
     let cases: &[Damage] = &[

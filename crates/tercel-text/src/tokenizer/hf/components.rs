@@ -348,7 +348,7 @@ fn split(part: &Part, out: &mut PreTokenization) -> Result<(), TextError> {
         }
         "Whitespace" => {
             part.read::<Nothing>()?;
-            let pattern = Pattern::expression(r"\w+|[^\w\s]+").map_err(|e| part.problem(e))?;
+            let pattern = Pattern::whitespace_words().map_err(|e| part.problem(e))?;
             steps.push(Split::Cut {
                 pattern,
                 behavior: Behavior::Removed,

@@ -7,6 +7,8 @@ mod decoder;
 mod json;
 mod model;
 mod post;
+#[cfg(test)]
+mod tests;
 mod tokens;
 
 use std::collections::HashSet;
@@ -14,7 +16,7 @@ use std::collections::HashSet;
 use super::markers::{Marker, Markers};
 use super::pipeline::Pipeline;
 use super::vocab::Arena;
-use super::{TokenKind, Tokenizer, build};
+use super::{StripStart, TokenKind, Tokenizer, build};
 use crate::error::TextError;
 use components::PreTokenization;
 use config::{Config, Token};
@@ -62,7 +64,6 @@ impl Tokenizer {
 
         let tokens = Tokens::new(&file, &config)?;
         let vocab = tokens.vocab()?;
-        tokens.check_ids(&vocab)?;
         let pieces = pieces(&tokens, &decoder, &pre)?;
         let PreTokenization {
             splitter,
@@ -96,7 +97,7 @@ impl Tokenizer {
             specials: markers.all,
             normalized_specials: markers.normalized,
             control: markers.control,
-            strip_space_prefix: decoder.strips_first_space,
+            strip_start: StripStart::one_if(decoder.strips_first_space),
             add_bos: add_bos && bos.is_some(),
             add_eos: add_eos && eos.is_some(),
             bos,

@@ -100,13 +100,26 @@ impl<'a> Tokens<'a> {
     /// Makes the tokens that have a role control tokens, whatever the file calls them.
     fn assign_roles(&mut self, file: &'a File<'_>, config: &'a Config) -> Result<(), TextError> {
         let model = &file.model;
+        if let Some(id) = model.unk_id {
+            let vocab_size = model.vocab.len();
+            if id as usize >= vocab_size {
+                return Err(TextError::TokenId {
+                    field: "model.unk_id",
+                    id,
+                    vocab_size,
+                });
+            }
+            self.assign(id, self.texts[id as usize], true);
+            self.unknown = Some(id);
+        }
         let unknown = model.unk_token.as_deref();
+        // A token may be unknown and an end at once; the last word makes it a control token.
         let roles = [
+            ("unk_token", config.unk_token.as_ref().map(Token::text)),
+            ("model.unk_token", unknown),
             ("bos_token", config.bos_token.as_ref().map(Token::text)),
             ("eos_token", config.eos_token.as_ref().map(Token::text)),
             ("pad_token", config.pad_token.as_ref().map(Token::text)),
-            ("unk_token", config.unk_token.as_ref().map(Token::text)),
-            ("model.unk_token", unknown),
         ];
         for (field, text) in roles {
             let Some(text) = text.filter(|text| !text.is_empty()) else {
@@ -124,52 +137,28 @@ impl<'a> Tokens<'a> {
                 self.unknown = Some(id);
             }
         }
-        if let Some(id) = model.unk_id {
-            let vocab_size = model.vocab.len();
-            if id as usize >= vocab_size {
-                return Err(TextError::TokenId {
-                    field: "model.unk_id",
-                    id,
-                    vocab_size,
-                });
-            }
-            self.assign(id, self.texts[id as usize], true);
-            self.unknown = Some(id);
-        }
         Ok(())
     }
 
     fn assign(&mut self, id: TokenId, text: &'a str, unknown: bool) {
-        let kind = &mut self.kinds[id as usize];
-        match *kind {
-            TokenKind::Control | TokenKind::Unknown => {}
-            _ => {
-                *kind = match unknown {
-                    true => TokenKind::Unknown,
-                    false => TokenKind::Control,
-                };
-                if !self.added.iter().any(|token| token.id == id) {
-                    self.roles.push((id, text));
-                }
-            }
+        self.kinds[id as usize] = match unknown {
+            true => TokenKind::Unknown,
+            false => TokenKind::Control,
+        };
+        let listed = self.roles.iter().any(|(role, _)| *role == id);
+        if !listed && !self.added.iter().any(|token| token.id == id) {
+            self.roles.push((id, text));
         }
     }
 
+    /// Every token has one id.
     pub(super) fn vocab(&self) -> Result<Vocab, TextError> {
-        Vocab::new(&self.texts, self.kinds.clone())
-    }
-
-    /// Whether no added token is in the model under another id.
-    pub(super) fn check_ids(&self, vocab: &Vocab) -> Result<(), TextError> {
-        for (index, token) in self.added.iter().enumerate() {
-            if vocab.find(token.content.as_bytes()) != Some(token.id) {
-                return Err(TextError::Entry {
-                    field: "added_tokens",
-                    index,
-                    problem: format!("`{}` has two ids", clip(&token.content)),
-                });
-            }
+        let vocab = Vocab::new(&self.texts, self.kinds.clone())?;
+        match vocab.duplicate() {
+            None => Ok(vocab),
+            Some(id) => Err(TextError::Vocabulary {
+                problem: format!("`{}` has two ids", clip(self.texts[id as usize])),
+            }),
         }
-        Ok(())
     }
 }

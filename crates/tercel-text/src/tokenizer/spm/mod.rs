@@ -13,7 +13,7 @@ use super::sentencepiece::{self, SentencePiece};
 use super::split::Splitter;
 use super::unigram::{Unigram, UnigramOptions};
 use super::vocab::Vocab;
-use super::{TokenId, TokenKind, Tokenizer};
+use super::{StripStart, TokenId, TokenKind, Tokenizer};
 use crate::error::TextError;
 use proto::ModelProto;
 
@@ -105,7 +105,7 @@ impl Tokenizer {
         }
         let vocab = Vocab::new(&texts, kinds)?;
         let pipeline = pipeline(&file, &vocab, &texts, roles.unk)?;
-        let specials = Specials::new(&vocab, &texts, &file, &pipeline)?;
+        let specials = Specials::new(&vocab, &texts, &pipeline)?;
         Ok(Self {
             ends: build::end_ids([roles.eos], &vocab),
             pieces: sentencepiece::pieces(&vocab, &texts)?,
@@ -114,7 +114,10 @@ impl Tokenizer {
             specials: specials.control.clone(),
             normalized_specials: specials.user,
             control: specials.control,
-            strip_space_prefix: file.normalizer.add_dummy_prefix,
+            strip_start: match file.normalizer.remove_extra_whitespaces {
+                true => StripStart::SpaceTokens,
+                false => StripStart::one_if(file.normalizer.add_dummy_prefix),
+            },
             add_bos: config.add_bos_token.unwrap_or(name == "BPE") && roles.bos.is_some(),
             add_eos: config.add_eos_token.unwrap_or(false) && roles.eos.is_some(),
             bos: roles.bos,
@@ -181,6 +184,9 @@ fn pipeline(
         steps.push(Normalize::Prepend(" ".into()));
     }
     steps.push(Normalizer::visible_spaces());
+    if spec.remove_extra_whitespaces {
+        steps.push(Normalize::TrimEnd(sentencepiece::SPACE));
+    }
     let scores = file.pieces.iter().map(|piece| piece.score);
     let model = if file.trainer.model_type == BPE {
         let mut scores: Vec<f32> = scores.collect();
@@ -218,19 +224,13 @@ fn pipeline(
 /// Tokens that are matched whole.
 struct Specials {
     control: Markers,
-    /// In normalized text, as SentencePiece does. Unigram weighs its own among all others.
+    /// In normalized text, as SentencePiece does.
     user: Markers,
 }
 
 impl Specials {
-    fn new(
-        vocab: &Vocab,
-        texts: &[&str],
-        file: &ModelProto<'_>,
-        pipeline: &Pipeline,
-    ) -> Result<Self, TextError> {
+    fn new(vocab: &Vocab, texts: &[&str], pipeline: &Pipeline) -> Result<Self, TextError> {
         let (mut control, mut user) = (Vec::new(), Vec::new());
-        let bpe = file.trainer.model_type == BPE;
         for (id, kind, text) in vocab.iter(texts) {
             let is_control = match kind {
                 TokenKind::Control | TokenKind::Unknown => true,
@@ -254,9 +254,7 @@ impl Specials {
                     name: format!("{text}, which the normalizer changes"),
                 });
             }
-            if bpe || id as usize >= file.pieces.len() {
-                user.push(Marker::new(&visible, id, false));
-            }
+            user.push(Marker::new(&visible, id, false));
         }
         Ok(Self {
             control: Markers::of(control),
