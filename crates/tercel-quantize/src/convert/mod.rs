@@ -81,7 +81,7 @@ pub struct Progress<'p> {
 }
 
 /// What a conversion made.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
 pub struct Converted {
     /// Files of weights.
