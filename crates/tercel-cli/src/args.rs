@@ -2,7 +2,7 @@
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use tercel::{Sampling, Thinking};
+use tercel::{EngineBuilder, Sampling, Thinking};
 
 /// How a reply is made. Ranges are checked by the engine, so that they are the same
 /// wherever a value comes from.
@@ -94,8 +94,30 @@ impl SamplingArgs {
 pub(crate) struct EngineArgs {
     /// Compute threads; the text does not depend on their number [default: physical cores]
     #[arg(long, value_name = "N")]
-    pub(crate) threads: Option<usize>,
+    threads: Option<usize>,
     /// Use only what is on this machine
     #[arg(long)]
-    pub(crate) offline: bool,
+    offline: bool,
+    /// Quantize weights of floats as they are loaded: q8_0, q6_k, q5_k, q5_1, q5_0, q4_k, q4_1 or
+    /// q4_0; what is quantized already stays as it is
+    #[arg(long, value_name = "TYPE")]
+    quantize: Option<String>,
+    /// Compute with single floats throughout, for validation; takes several times the memory and
+    /// time
+    #[arg(long, conflicts_with = "quantize")]
+    exact: bool,
+}
+
+impl EngineArgs {
+    /// The builder with the values that were given.
+    pub(crate) fn apply(&self, builder: EngineBuilder) -> EngineBuilder {
+        let mut builder = builder.offline(self.offline).exact(self.exact);
+        if let Some(threads) = self.threads {
+            builder = builder.threads(threads);
+        }
+        if let Some(to) = &self.quantize {
+            builder = builder.quantize(to);
+        }
+        builder
+    }
 }

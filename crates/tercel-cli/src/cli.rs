@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::commands::{inspect, list, perplexity, pull, rm, run, tokenize};
+use crate::commands::{convert, inspect, list, perplexity, pull, rm, run, tokenize};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -62,6 +62,7 @@ enum Command {
     Inspect(inspect::Args),
     Tokenize(tokenize::Args),
     Perplexity(perplexity::Args),
+    Convert(convert::Args),
 }
 
 impl Command {
@@ -73,6 +74,7 @@ impl Command {
             Self::Inspect(args) => args.json,
             Self::Tokenize(args) => args.json,
             Self::Perplexity(args) => args.json,
+            Self::Convert(args) => args.json,
             Self::Pull(_) | Self::Rm(_) => false,
         }
     }
@@ -96,6 +98,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args, &context),
         Command::Tokenize(args) => tokenize::run(&args, &context),
         Command::Perplexity(args) => perplexity::run(&args, &context),
+        Command::Convert(args) => convert::run(&args, &context),
     }));
     match result {
         Ok(Ok(()) | Err(Failure::ClosedPipe)) => ExitCode::SUCCESS,

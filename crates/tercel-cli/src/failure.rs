@@ -5,6 +5,7 @@ use std::io;
 use tercel::Error;
 use tercel::source::SourceError;
 use tercel_eval::EvalError;
+use tercel_quantize::ConvertError;
 
 /// Why a command did not run to its end.
 #[derive(Debug)]
@@ -91,6 +92,12 @@ impl From<SourceError> for Failure {
 
 impl From<EvalError> for Failure {
     fn from(error: EvalError) -> Self {
+        Self::told(error.kind(), error.to_string(), error.hint())
+    }
+}
+
+impl From<ConvertError> for Failure {
+    fn from(error: ConvertError) -> Self {
         Self::told(error.kind(), error.to_string(), error.hint())
     }
 }

@@ -15,6 +15,7 @@ mod output;
 mod progress;
 mod reply;
 mod terminal;
+mod work;
 
 fn main() -> std::process::ExitCode {
     cli::main()

@@ -22,6 +22,7 @@ fn help_texts_are_as_recorded() {
         "inspect",
         "tokenize",
         "perplexity",
+        "convert",
     ] {
         let args: Vec<&str> = [command, "--help"]
             .into_iter()

@@ -17,7 +17,7 @@ mod states;
 
 pub use error::NnError;
 pub use kv::{KvType, SequenceId};
-pub use models::architectures;
+pub use models::{Naming, architectures};
 pub use runner::{Chunk, Logits, Memory, ModelInfo, Options, Packed, Runner, Wanted};
-pub use tercel_kernels::Target;
 pub use tercel_kernels::quant::QUANTIZABLE;
+pub use tercel_kernels::{PackError, Target, dequantize_row};

@@ -21,4 +21,6 @@ pub use message::{Message, Role, ToolCall};
 pub use stream::{Piece, TextStream};
 pub use template::{ChatTemplate, Rendered, TemplateInput, limits};
 pub use thinking::{PromptEnd, ReplyPiece, ReplyStream, ThinkTags};
-pub use tokenizer::{HfTokenizerFiles, Markers, TokenId, TokenKind, Tokenizer, TokenizerParts};
+pub use tokenizer::{
+    ExportedFile, HfTokenizerFiles, Markers, TokenId, TokenKind, Tokenizer, TokenizerParts,
+};

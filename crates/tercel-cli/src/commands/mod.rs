@@ -1,5 +1,6 @@
 //! One module per subcommand: its options and what it does.
 
+pub(crate) mod convert;
 pub(crate) mod inspect;
 pub(crate) mod list;
 pub(crate) mod perplexity;

@@ -44,13 +44,8 @@ const MOST_TEXT_BYTES: u64 = 1 << 30;
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let text = read_text("text file", &args.file, MOST_TEXT_BYTES)?;
-    let mut builder = Engine::builder(&args.model)
-        .max_context(args.context)
-        .offline(args.engine.offline);
-    if let Some(threads) = args.engine.threads {
-        builder = builder.threads(threads);
-    }
-    let engine = load::engine(builder, &args.model, context)?;
+    let builder = Engine::builder(&args.model).max_context(args.context);
+    let engine = load::engine(args.engine.apply(builder), &args.model, context)?;
 
     let mut options = PerplexityOptions::default().context(args.context);
     if let Some(chunks) = args.chunks {

@@ -137,12 +137,9 @@ impl Args {
     }
 
     fn builder(&self, model: &str, template: Option<String>) -> EngineBuilder {
-        let mut builder = Engine::builder(model).offline(self.engine.offline);
+        let mut builder = self.engine.apply(Engine::builder(model));
         if let Some(tokens) = self.max_context {
             builder = builder.max_context(tokens);
-        }
-        if let Some(threads) = self.engine.threads {
-            builder = builder.threads(threads);
         }
         if let Some(source) = template {
             builder = builder.template(source);

@@ -18,7 +18,8 @@ use tercel_kernels::{PackError, PackedMatrix, Target, dequantize_row};
 use crate::NnError;
 use crate::backend::{AttentionId, Matrix, MixtureId, RecurrentId, Rope, RopeId, Vector};
 use crate::models::Family;
-use names::{OTHER_PARTS, Spelling};
+use names::OTHER_PARTS;
+pub(crate) use names::Spelling;
 pub(crate) use plan::{Mixture, Plan, PlannedMatrix, Recurrent};
 
 /// Reads a checkpoint for a model's constructor and notes what the model asks for.

@@ -101,7 +101,7 @@ pub(super) const OTHER_PARTS: &[(&str, &str)] = &[
 
 /// How the names of one checkpoint are spelled.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Spelling {
+pub(crate) struct Spelling {
     /// Before every tensor of the model but the head.
     prefix: &'static str,
     /// Before the head.
@@ -123,8 +123,13 @@ impl Spelling {
         Self { prefix, head, own }
     }
 
+    /// The spelling of a model without other parts.
+    pub(crate) fn plain(own: &'static [(&'static str, &'static str)]) -> Self {
+        Self::find(own, |_| false)
+    }
+
     /// The name of a tensor that GGUF calls `name`.
-    pub(super) fn tensor(&self, name: &str) -> String {
+    pub(crate) fn tensor(&self, name: &str) -> String {
         let (layer, rest) = match name
             .strip_prefix("blk.")
             .and_then(|rest| rest.split_once('.'))

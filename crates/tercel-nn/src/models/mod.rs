@@ -15,7 +15,7 @@ use tercel_kernels::Target;
 
 use crate::NnError;
 use crate::backend::{Act, Backend};
-use crate::loader::{Loader, Plan};
+use crate::loader::{Loader, Plan, Spelling};
 use crate::runner::ModelInfo;
 
 /// A model, as its constructor made it.
@@ -84,6 +84,30 @@ pub(crate) fn construct<'a>(
 /// The names of the families that this build runs.
 pub fn architectures() -> impl Iterator<Item = &'static str> {
     FAMILIES.iter().map(|family| family.name)
+}
+
+/// What transformers calls a family and its tensors.
+#[derive(Clone, Copy, Debug)]
+pub struct Naming(&'static Family);
+
+impl Naming {
+    /// The naming of the family that GGUF files call `architecture`.
+    pub fn of(architecture: &str) -> Option<Self> {
+        let mut families = FAMILIES.iter();
+        families
+            .find(|family| family.name == architecture)
+            .map(Self)
+    }
+
+    /// `model_type` of a model that is nothing but text.
+    pub fn model_type(&self) -> &'static str {
+        self.0.model_types.first().copied().unwrap_or(self.0.name)
+    }
+
+    /// The name of the tensor that GGUF calls `name`.
+    pub fn tensor(&self, name: &str) -> String {
+        Spelling::plain(self.0.tensors).tensor(name)
+    }
 }
 
 fn family(checkpoint: &Checkpoint<'_>) -> Result<&'static Family, NnError> {

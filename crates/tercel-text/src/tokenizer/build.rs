@@ -18,7 +18,7 @@ use crate::error::TextError;
 const MAX_SPECIAL_BYTES: usize = 1024;
 
 /// Mistral's pre-tokenizer: its name, and its expression.
-const TEKKEN: (&str, &str) = (
+pub(super) const TEKKEN: (&str, &str) = (
     "tekken",
     r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
 );
@@ -122,7 +122,7 @@ impl<'a> TokenizerParts<'a> {
         })
     }
 
-    fn check_ids(&self) -> Result<(), TextError> {
+    pub(super) fn check_ids(&self) -> Result<(), TextError> {
         let ids = [
             ("tokenizer.ggml.bos_token_id", self.bos),
             ("tokenizer.ggml.eos_token_id", self.eos),
@@ -159,7 +159,7 @@ impl<'a> TokenizerParts<'a> {
 
     /// Kinds of all tokens; those that the metadata names as marks are control tokens even where
     /// the file calls them normal.
-    fn token_kinds(&self) -> Result<Vec<TokenKind>, TextError> {
+    pub(super) fn token_kinds(&self) -> Result<Vec<TokenKind>, TextError> {
         let field = "tokenizer.ggml.token_type";
         let mut kinds = match &self.kinds {
             None => vec![TokenKind::Normal; self.tokens.len()],

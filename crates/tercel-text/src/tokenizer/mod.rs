@@ -4,6 +4,7 @@ mod bpe;
 mod build;
 mod byte_level;
 mod charsmap;
+mod export;
 mod hf;
 mod markers;
 mod merge;
@@ -24,6 +25,7 @@ mod wordpiece;
 use std::ops::Range;
 
 pub use build::TokenizerParts;
+pub use export::ExportedFile;
 pub use hf::HfTokenizerFiles;
 pub use markers::Markers;
 pub use vocab::TokenKind;

@@ -60,6 +60,14 @@ impl PreTokenizer {
             .map(|(_, scheme)| *scheme)
     }
 
+    /// The regular expression that the scheme is, where it is one.
+    pub(super) fn expression(self) -> Option<&'static str> {
+        EXPRESSIONS
+            .iter()
+            .find(|(_, scheme)| *scheme == self)
+            .map(|(expression, _)| *expression)
+    }
+
     pub(super) fn named(name: &str) -> Option<Self> {
         Self::NAMES
             .iter()

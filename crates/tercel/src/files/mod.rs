@@ -104,8 +104,9 @@ impl ModelFiles {
         }
     }
 
-    /// Gives back the memory of bytes that will not be read again.
-    pub(crate) fn release(&self, bytes: &[u8]) {
+    /// Gives back the memory of bytes of the files of weights that will not be read again; where
+    /// they are, they come from disk once more.
+    pub fn release(&self, bytes: &[u8]) {
         for file in &self.weights {
             file.release(bytes);
         }
@@ -120,21 +121,27 @@ impl ModelFiles {
         &self.small
     }
 
-    pub(crate) fn checkpoint(&self) -> Result<Checkpoint<'_>, Error> {
+    /// Name and bytes of each file that holds weights, in order.
+    pub fn weights(&self) -> impl Iterator<Item = (String, &[u8])> {
+        self.weights.iter().map(|file| (file.name(), file.bytes()))
+    }
+
+    /// Name and bytes of what stands beside the weights in a directory.
+    pub fn beside(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.small.iter()
+    }
+
+    /// Configuration and tensors, as the files have them.
+    ///
+    /// # Errors
+    /// [`Error::InvalidFile`] if a file has changed since it was opened.
+    pub fn checkpoint(&self) -> Result<Checkpoint<'_>, Error> {
         let wrong = |path: &Path| {
             let path = path.to_owned();
             move |error: CheckpointError| Error::InvalidFile { path, error }
         };
         if self.kind == ModelKind::Directory {
-            let name = |file: &Weights| {
-                let name = file.path().file_name().unwrap_or_default();
-                name.to_string_lossy().into_owned()
-            };
-            let named: Vec<(String, &[u8])> = self
-                .weights
-                .iter()
-                .map(|file| (name(file), file.bytes()))
-                .collect();
+            let named: Vec<(String, &[u8])> = self.weights().collect();
             let files: Vec<(&str, &[u8])> = named
                 .iter()
                 .map(|(name, bytes)| (name.as_str(), *bytes))

@@ -41,6 +41,12 @@ impl SmallFiles {
         self.0.get(name).map(Vec::as_slice)
     }
 
+    /// Every file with its name.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let files = self.0.iter();
+        files.map(|(name, bytes)| (name.as_str(), bytes.as_slice()))
+    }
+
     pub(super) fn bytes(&self) -> u64 {
         self.0.values().map(|bytes| bytes.len() as u64).sum()
     }

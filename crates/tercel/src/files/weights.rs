@@ -68,6 +68,12 @@ impl Weights {
         }
     }
 
+    /// The file's name, without the directory.
+    pub(crate) fn name(&self) -> String {
+        let name = self.path.file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    }
+
     /// The path as it was given.
     pub(crate) fn path(&self) -> &Path {
         &self.path
