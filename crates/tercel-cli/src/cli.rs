@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::commands::{inspect, list, perplexity, pull, rm, run, tokenize};
+use crate::commands::{inspect, list, perplexity, pull, rm, run, tokenize, validate, verify};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -62,6 +62,8 @@ enum Command {
     Inspect(inspect::Args),
     Tokenize(tokenize::Args),
     Perplexity(perplexity::Args),
+    Verify(verify::Args),
+    Validate(validate::Args),
 }
 
 impl Command {
@@ -73,6 +75,8 @@ impl Command {
             Self::Inspect(args) => args.json,
             Self::Tokenize(args) => args.json,
             Self::Perplexity(args) => args.json,
+            Self::Verify(args) => args.json,
+            Self::Validate(args) => args.json,
             Self::Pull(_) | Self::Rm(_) => false,
         }
     }
@@ -96,6 +100,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args, &context),
         Command::Tokenize(args) => tokenize::run(&args, &context),
         Command::Perplexity(args) => perplexity::run(&args, &context),
+        Command::Verify(args) => verify::run(&args, &context),
+        Command::Validate(args) => validate::run(&args, &context),
     }));
     match result {
         Ok(Ok(()) | Err(Failure::ClosedPipe)) => ExitCode::SUCCESS,

@@ -22,6 +22,8 @@ fn help_texts_are_as_recorded() {
         "inspect",
         "tokenize",
         "perplexity",
+        "verify",
+        "validate",
     ] {
         let args: Vec<&str> = [command, "--help"]
             .into_iter()
