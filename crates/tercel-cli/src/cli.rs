@@ -7,7 +7,9 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::commands::{convert, inspect, list, perplexity, pull, rm, run, tokenize};
+use crate::commands::{
+    convert, inspect, list, perplexity, pull, rm, run, tokenize, validate, verify,
+};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -63,6 +65,8 @@ enum Command {
     Tokenize(tokenize::Args),
     Perplexity(perplexity::Args),
     Convert(convert::Args),
+    Verify(verify::Args),
+    Validate(validate::Args),
 }
 
 impl Command {
@@ -75,6 +79,8 @@ impl Command {
             Self::Tokenize(args) => args.json,
             Self::Perplexity(args) => args.json,
             Self::Convert(args) => args.json,
+            Self::Verify(args) => args.json,
+            Self::Validate(args) => args.json,
             Self::Pull(_) | Self::Rm(_) => false,
         }
     }
@@ -99,6 +105,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Tokenize(args) => tokenize::run(&args, &context),
         Command::Perplexity(args) => perplexity::run(&args, &context),
         Command::Convert(args) => convert::run(&args, &context),
+        Command::Verify(args) => verify::run(&args, &context),
+        Command::Validate(args) => validate::run(&args, &context),
     }));
     match result {
         Ok(Ok(()) | Err(Failure::ClosedPipe)) => ExitCode::SUCCESS,

@@ -23,6 +23,8 @@ pub(crate) enum Failure {
     Interrupted,
     /// Ctrl-C during a reply, which said so itself.
     ReplyInterrupted,
+    /// A report that was printed says what is wrong.
+    Reported,
     /// Whoever read standard output wants no more.
     ClosedPipe,
 }
@@ -59,7 +61,7 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::ClosedPipe => 0,
-            Self::Error { .. } => 1,
+            Self::Error { .. } | Self::Reported => 1,
             Self::Usage(_) => 2,
             Self::Interrupted | Self::ReplyInterrupted => 130,
         }

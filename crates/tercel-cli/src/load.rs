@@ -61,11 +61,14 @@ pub(crate) fn fetch(
 pub(crate) fn local(name: &str) -> Result<LocalModel, Failure> {
     let store = Store::open_default()?;
     let model = store.parse(name)?;
-    store.find(&model)?.ok_or_else(|| {
-        Failure::new(
-            "model_not_found",
-            format!("`{model}` is not on this machine"),
-        )
-        .with_hint(format!("fetch it with `tercel pull {model}`"))
-    })
+    store.find(&model)?.ok_or_else(|| not_here(&model))
+}
+
+/// The failure of a command that fetches nothing.
+pub(crate) fn not_here(model: &ModelRef) -> Failure {
+    Failure::new(
+        "model_not_found",
+        format!("`{model}` is not on this machine"),
+    )
+    .with_hint(format!("fetch it with `tercel pull {model}`"))
 }

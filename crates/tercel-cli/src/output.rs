@@ -171,7 +171,7 @@ impl Output {
             } => (*kind, message.as_str(), hint.as_deref()),
             Failure::Interrupted => ("cancelled", "interrupted", None),
             Failure::Usage(message) => ("usage", message.as_str(), None),
-            Failure::ReplyInterrupted | Failure::ClosedPipe => return,
+            Failure::ReplyInterrupted | Failure::Reported | Failure::ClosedPipe => return,
         };
         let (message, hint) = (shortened(message), hint.map(shortened));
         let line = Line::Error {

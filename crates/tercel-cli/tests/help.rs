@@ -23,6 +23,8 @@ fn help_texts_are_as_recorded() {
         "tokenize",
         "perplexity",
         "convert",
+        "verify",
+        "validate",
     ] {
         let args: Vec<&str> = [command, "--help"]
             .into_iter()

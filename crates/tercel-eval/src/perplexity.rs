@@ -2,6 +2,7 @@
 //! so that figures can be compared.
 
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 
 use serde::Serialize;
 use tercel::{Engine, TokenId};
@@ -89,6 +90,14 @@ pub enum EvalError {
         /// Tokens of a chunk.
         context: usize,
     },
+    /// A file of reference logits cannot be used.
+    #[error("{}: {problem}", path.display())]
+    Reference {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The caller asked to stop.
     #[error("cancelled")]
     Cancelled,
@@ -103,6 +112,7 @@ impl EvalError {
         match self {
             Self::InvalidOption { .. } => "invalid_parameter",
             Self::TextTooShort { .. } => "text_too_short",
+            Self::Reference { .. } => "invalid_reference",
             Self::Cancelled => "cancelled",
             Self::Engine(error) => error.kind(),
         }

@@ -14,10 +14,12 @@ mod models;
 mod planner;
 mod runner;
 mod states;
+mod survey;
 
 pub use error::NnError;
 pub use kv::{KvType, SequenceId};
 pub use models::{Naming, architectures};
 pub use runner::{Chunk, Logits, Memory, ModelInfo, Options, Packed, Runner, Wanted};
+pub use survey::{Function, Packing, PlannedTensor, Survey, Treatment};
 pub use tercel_kernels::quant::QUANTIZABLE;
 pub use tercel_kernels::{PackError, Target, dequantize_row};

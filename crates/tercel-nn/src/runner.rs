@@ -12,6 +12,7 @@ use crate::kv::{KvType, SequenceId};
 use crate::loader::Loader;
 use crate::models::{self, Constructed, Model};
 use crate::planner::Workspace;
+use crate::survey::{self, Survey};
 
 /// What a [`Runner`] is made for.
 #[derive(Clone, Debug)]
@@ -205,6 +206,12 @@ impl Runner {
     /// As [`load`](Self::load).
     pub fn describe(checkpoint: &Checkpoint<'_>) -> Result<ModelInfo, NnError> {
         Ok(models::construct(checkpoint, Target::AsStored)?.info)
+    }
+
+    /// Looks at every tensor of a checkpoint whose weights are to become `target`: what it is for,
+    /// what becomes of it, and all that keeps the model from being loaded.
+    pub fn survey(checkpoint: &Checkpoint<'_>, target: Target) -> Survey {
+        survey::survey(checkpoint, target)
     }
 
     /// What [`load`](Self::load) will take. Allocates none of it.

@@ -239,26 +239,7 @@ impl EngineBuilder {
     }
 
     fn checked_weights(&self) -> Result<Target, Error> {
-        match &self.quantize {
-            None if self.exact => Ok(Target::Exact),
-            None => Ok(Target::AsStored),
-            Some(name) if self.exact => Err(Error::invalid_parameter(
-                "quantize",
-                name,
-                "left out where `exact` is set",
-            )),
-            Some(name) => {
-                let known = QUANTIZABLE
-                    .iter()
-                    .find(|dtype| dtype.name().eq_ignore_ascii_case(name));
-                let names = QUANTIZABLE
-                    .map(|dtype| dtype.name().to_lowercase())
-                    .join(", ");
-                known.map(|dtype| Target::Quantize(*dtype)).ok_or_else(|| {
-                    Error::invalid_parameter("quantize", name, format!("one of {names}"))
-                })
-            }
-        }
+        target(self.quantize.as_deref(), self.exact)
     }
 
     fn fetch(&mut self, tracker: &mut ProgressTracker<'_>) -> Result<LocalModel, Error> {
@@ -313,6 +294,30 @@ impl std::fmt::Debug for EngineBuilder {
     }
 }
 
+/// What is to become of the weights.
+pub(crate) fn target(quantize: Option<&str>, exact: bool) -> Result<Target, Error> {
+    match quantize {
+        None if exact => Ok(Target::Exact),
+        None => Ok(Target::AsStored),
+        Some(name) if exact => Err(Error::invalid_parameter(
+            "quantize",
+            name,
+            "left out where `exact` is set",
+        )),
+        Some(name) => {
+            let known = QUANTIZABLE
+                .iter()
+                .find(|dtype| dtype.name().eq_ignore_ascii_case(name));
+            let names = QUANTIZABLE
+                .map(|dtype| dtype.name().to_lowercase())
+                .join(", ");
+            known.map(|dtype| Target::Quantize(*dtype)).ok_or_else(|| {
+                Error::invalid_parameter("quantize", name, format!("one of {names}"))
+            })
+        }
+    }
+}
+
 fn compile(source: &str) -> Result<Template, Error> {
     let compiled = ChatTemplate::new(source).map_err(Error::Template)?;
     Ok(Template::Ready(Box::new(compiled)))
@@ -357,7 +362,7 @@ fn check_vocabulary(tokenizer: &Tokenizer, vocab_size: usize) -> Result<(), NnEr
     })
 }
 
-fn check_memory(needed: Memory, available: Option<u64>) -> Result<(), Error> {
+pub(crate) fn check_memory(needed: Memory, available: Option<u64>) -> Result<(), Error> {
     match available {
         Some(available_bytes) if needed.total() as u64 > available_bytes => {
             Err(Error::InsufficientMemory {

@@ -31,6 +31,7 @@
 //!   someone else in that time ends the process; files of the [`source::Store`] never change.
 #![deny(unsafe_code)]
 
+mod bare;
 mod builder;
 mod chat;
 mod engine;
@@ -49,7 +50,9 @@ mod score;
 pub mod source;
 mod stream;
 mod thinking;
+mod verify;
 
+pub use bare::{BareModel, BareOptions};
 pub use builder::EngineBuilder;
 pub use chat::{Chat, ChatStream};
 pub use engine::{Engine, Info};
@@ -63,10 +66,14 @@ pub use request::{Request, parse_role};
 pub use sampling::{Sampling, Settings};
 pub use source::{Phase, Progress};
 pub use stream::Stream;
+pub use tercel_nn::{Function, Packing, PlannedTensor, Treatment};
 pub use tercel_text::{
     ChatTemplate, Message, Role, TextError, ThinkTags, TokenId, Tokenizer, ToolCall,
 };
 pub use thinking::Thinking;
+pub use verify::{
+    Check, Outcome, PromptCheck, SpecialTokenIds, Verification, VerifyOptions, verify,
+};
 
 #[cfg(test)]
 mod testing;

@@ -1,13 +1,15 @@
 //! `tercel inspect`: what a model is and what it would take.
 
 use serde::Serialize;
-use tercel::{Inspection, MetadataEntry, ModelFiles, TensorEntry};
+use tercel::{Inspection, MetadataEntry, ModelFiles, PlannedTensor};
 
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::terminal::one_line;
 use crate::{format, load};
+
+mod tensors;
 
 /// Show what a model is, and the memory that it takes
 ///
@@ -16,6 +18,7 @@ use crate::{format, load};
 #[command(after_help = "Examples:
   tercel inspect smollm2:135m
   tercel inspect model.gguf --max-context 8192
+  tercel inspect original-model/ --tensors --quantize q4_0
   tercel inspect model.gguf --json")]
 pub(crate) struct Args {
     /// A model on this machine
@@ -26,9 +29,17 @@ pub(crate) struct Args {
     /// Show every metadata entry of the file
     #[arg(long)]
     metadata: bool,
-    /// Show every tensor of the file
+    /// Show every tensor: what it is for, and what loading it quantized would make of it
     #[arg(long)]
     tensors: bool,
+    /// The type that --tensors reckons with: q8_0, q6_k, q5_k, q5_1, q5_0, q4_k, q4_1 or q4_0
+    #[arg(
+        long,
+        value_name = "TYPE",
+        default_value = "q4_k",
+        requires = "tensors"
+    )]
+    quantize: String,
     /// Print one line of JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -38,7 +49,10 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let file = ModelFiles::of(&load::local(&args.model)?)?;
     let inspection = file.inspect(args.max_context)?;
     let metadata = args.metadata.then(|| file.metadata()).transpose()?;
-    let tensor_list = args.tensors.then(|| file.tensors()).transpose()?;
+    let tensor_list = args
+        .tensors
+        .then(|| file.survey(Some(&args.quantize)))
+        .transpose()?;
     if args.json {
         return context.out.json(&Everything {
             inspection,
@@ -51,7 +65,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     if let Some(entries) = metadata {
         list_metadata(&entries, context.out)?;
     }
-    tensor_list.map_or(Ok(()), |tensors| list_tensors(&tensors, context.out))
+    tensor_list.map_or(Ok(()), |list| {
+        tensors::show(&list, &args.quantize, context.out)
+    })
 }
 
 #[derive(Serialize)]
@@ -61,7 +77,7 @@ struct Everything {
     #[serde(skip_serializing_if = "Option::is_none")]
     metadata: Option<Vec<MetadataEntry>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    tensor_list: Option<Vec<TensorEntry>>,
+    tensor_list: Option<Vec<PlannedTensor>>,
 }
 
 fn describe(of: &Inspection, out: Output) -> Result<(), Failure> {
@@ -185,25 +201,6 @@ fn list_metadata(entries: &[MetadataEntry], out: Output) -> Result<(), Failure> 
         .map(|entry| [shown(&entry.key), entry.kind.clone(), shown(&entry.value)])
         .collect();
     print(&format::table(["KEY", "TYPE", "VALUE"], &[], &rows), out)
-}
-
-fn list_tensors(tensors: &[TensorEntry], out: Output) -> Result<(), Failure> {
-    let rows: Vec<_> = tensors
-        .iter()
-        .map(|tensor| {
-            let shape: Vec<String> = tensor.shape.iter().map(ToString::to_string).collect();
-            [
-                shown(&tensor.name),
-                tensor.dtype.clone(),
-                shape.join(" x "),
-                format::bytes(tensor.bytes),
-            ]
-        })
-        .collect();
-    print(
-        &format::table(["TENSOR", "TYPE", "SHAPE", "SIZE"], &[3], &rows),
-        out,
-    )
 }
 
 /// A text of the file, escaped and no longer than a line of a table can bear.

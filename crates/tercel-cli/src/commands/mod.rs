@@ -8,3 +8,5 @@ pub(crate) mod pull;
 pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod tokenize;
+pub(crate) mod validate;
+pub(crate) mod verify;

@@ -5,15 +5,16 @@
 
 mod names;
 mod plan;
+mod problems;
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::ops::{Range, RangeInclusive};
 
 use tercel_formats::checkpoint::{Checkpoint, Field, Packaging, Tensor};
 use tercel_formats::{DType, Storage};
 use tercel_kernels::ops::attention::{MAX_GROUP, Shape};
-use tercel_kernels::{PackError, PackedMatrix, Target, dequantize_row};
+use tercel_kernels::{PackedMatrix, Target, dequantize_row};
 
 use crate::NnError;
 use crate::backend::{AttentionId, Matrix, MixtureId, RecurrentId, Rope, RopeId, Vector};
@@ -21,6 +22,8 @@ use crate::models::Family;
 use names::OTHER_PARTS;
 pub(crate) use names::Spelling;
 pub(crate) use plan::{Mixture, Plan, PlannedMatrix, Recurrent};
+pub(crate) use problems::pack_error;
+use problems::wrong_shape;
 
 /// Reads a checkpoint for a model's constructor and notes what the model asks for.
 ///
@@ -37,8 +40,10 @@ pub struct Loader<'c, 'a> {
     pub(crate) plan: Plan<'a>,
     /// Layers from this number on have no part in the model.
     layers_end: Option<usize>,
-    /// Names of the tensors that were asked for.
-    used: RefCell<HashSet<&'c str>>,
+    /// The tensors that were asked for, and by what name.
+    used: RefCell<HashMap<&'c str, String>>,
+    /// What is wrong with tensors, where that is collected and not the end.
+    problems: Option<RefCell<Vec<NnError>>>,
 }
 
 impl<'c, 'a> Loader<'c, 'a> {
@@ -59,7 +64,13 @@ impl<'c, 'a> Loader<'c, 'a> {
             plan: Plan::default(),
             layers_end: None,
             used: RefCell::default(),
+            problems: None,
         }
+    }
+
+    /// The name, as GGUF has it, by which the model asked for a tensor.
+    pub(crate) fn asked_as(&self, tensor: &str) -> Option<String> {
+        self.used.borrow().get(tensor).cloned()
     }
 
     /// How the checkpoint's files are made.
@@ -224,8 +235,7 @@ impl<'c, 'a> Loader<'c, 'a> {
     /// # Errors
     /// [`NnError`] when the tensor is missing, has another shape, or a type no kernel reads.
     pub fn matrix(&mut self, name: &str, rows: usize, cols: usize) -> Result<Matrix, NnError> {
-        let tensor = self.matrix_tensor(name, &[rows, cols])?;
-        self.push(&tensor.name, tensor.storage, rows, cols, self.target)
+        self.push_tensor(name, rows, cols, self.target)
     }
 
     /// As [`matrix`](Self::matrix), for small matrices on which much depends: not quantized when
@@ -234,12 +244,11 @@ impl<'c, 'a> Loader<'c, 'a> {
     /// # Errors
     /// As [`matrix`](Self::matrix).
     pub fn delicate(&mut self, name: &str, rows: usize, cols: usize) -> Result<Matrix, NnError> {
-        let tensor = self.matrix_tensor(name, &[rows, cols])?;
         let target = match self.target {
             Target::Quantize(_) => Target::AsStored,
             target => target,
         };
-        self.push(&tensor.name, tensor.storage, rows, cols, target)
+        self.push_tensor(name, rows, cols, target)
     }
 
     /// As [`matrix`](Self::matrix), for the embedding and the head: when others are quantized to
@@ -248,12 +257,11 @@ impl<'c, 'a> Loader<'c, 'a> {
     /// # Errors
     /// As [`matrix`](Self::matrix).
     pub fn table(&mut self, name: &str, rows: usize, cols: usize) -> Result<Matrix, NnError> {
-        let tensor = self.matrix_tensor(name, &[rows, cols])?;
         let target = match self.target {
             Target::Quantize(dtype) => Target::Quantize(finer(dtype, cols)),
             target => target,
         };
-        self.push(&tensor.name, tensor.storage, rows, cols, target)
+        self.push_tensor(name, rows, cols, target)
     }
 
     /// Plans matrices that share their input. Where the files have them in one tensor, `fused`, it
@@ -275,7 +283,10 @@ impl<'c, 'a> Loader<'c, 'a> {
             return Ok(out);
         }
         let total = parts.iter().map(|(_, rows)| rows).sum();
-        let tensor = self.matrix_tensor(fused, &[total, cols])?;
+        let tensor = match self.matrix_tensor(fused, &[total, cols]) {
+            Ok(tensor) => tensor,
+            Err(error) => return self.tolerate(error).map(|()| out),
+        };
         let mut first = 0;
         for (out, (_, rows)) in out.iter_mut().zip(parts) {
             let storage = cut(tensor, first..first + rows, total)?;
@@ -295,7 +306,10 @@ impl<'c, 'a> Loader<'c, 'a> {
         (n, height, cols): (usize, usize, usize),
         rows: Range<usize>,
     ) -> Result<Vec<Matrix>, NnError> {
-        let tensor = self.matrix_tensor(name, &[n, height, cols])?;
+        let tensor = match self.matrix_tensor(name, &[n, height, cols]) {
+            Ok(tensor) => tensor,
+            Err(error) => return self.tolerate(error).map(|()| vec![Matrix(0); n]),
+        };
         let planned = (0..n).map(|i| {
             let part = i * height + rows.start..i * height + rows.end;
             let storage = cut(tensor, part, n * height)?;
@@ -356,6 +370,11 @@ impl<'c, 'a> Loader<'c, 'a> {
     /// # Errors
     /// As [`vector`](Self::vector).
     pub fn numbers(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, NnError> {
+        self.read_numbers(name, shape)
+            .or_else(|error| self.tolerate(error).map(|()| Vec::new()))
+    }
+
+    fn read_numbers(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, NnError> {
         let tensor = self.tensor(name)?;
         let dims = |shape: &[usize]| -> Vec<usize> {
             shape.iter().copied().filter(|dim| *dim != 1).collect()
@@ -416,7 +435,7 @@ impl<'c, 'a> Loader<'c, 'a> {
     pub(crate) fn parameters(&self) -> u64 {
         let used = self.used.borrow();
         let tensors = self.checkpoint.tensors().iter();
-        let used = tensors.filter(|tensor| used.contains(tensor.name.as_str()));
+        let used = tensors.filter(|tensor| used.contains_key(tensor.name.as_str()));
         used.map(Tensor::elements).sum()
     }
 
@@ -427,7 +446,7 @@ impl<'c, 'a> Loader<'c, 'a> {
         let tensors = self.checkpoint.tensors().iter();
         let (mut first, mut others) = (None, 0);
         let mut parts = BTreeMap::<&str, usize>::new();
-        for tensor in tensors.filter(|tensor| !used.contains(tensor.name.as_str())) {
+        for tensor in tensors.filter(|tensor| !used.contains_key(tensor.name.as_str())) {
             if let Some(part) = self.other_part(&tensor.name) {
                 *parts.entry(part).or_default() += 1;
             } else if tensor.name.ends_with(".rotary_emb.inv_freq") {
@@ -481,12 +500,13 @@ impl<'c, 'a> Loader<'c, 'a> {
     }
 
     fn tensor(&self, name: &str) -> Result<&'c Tensor<'a>, NnError> {
-        let name = self.spelled(name);
+        let spelled = self.spelled(name);
         let tensor = self
             .checkpoint
-            .tensor(&name)
-            .ok_or(NnError::MissingTensor { name })?;
-        self.used.borrow_mut().insert(&tensor.name);
+            .tensor(&spelled)
+            .ok_or(NnError::MissingTensor { name: spelled })?;
+        let mut used = self.used.borrow_mut();
+        used.entry(&tensor.name).or_insert_with(|| name.to_owned());
         Ok(tensor)
     }
 
@@ -498,6 +518,19 @@ impl<'c, 'a> Loader<'c, 'a> {
         Ok(tensor)
     }
 
+    fn push_tensor(
+        &mut self,
+        name: &str,
+        rows: usize,
+        cols: usize,
+        target: Target,
+    ) -> Result<Matrix, NnError> {
+        match self.matrix_tensor(name, &[rows, cols]) {
+            Ok(tensor) => self.push(&tensor.name, tensor.storage, rows, cols, target),
+            Err(error) => self.tolerate(error).map(|()| Matrix(0)),
+        }
+    }
+
     fn push(
         &mut self,
         name: &str,
@@ -506,8 +539,13 @@ impl<'c, 'a> Loader<'c, 'a> {
         cols: usize,
         target: Target,
     ) -> Result<Matrix, NnError> {
-        let bytes = PackedMatrix::packed_bytes(&storage, rows, cols, target)
-            .map_err(|error| pack_error(name, &storage, error))?;
+        let bytes = match PackedMatrix::packed_bytes(&storage, rows, cols, target) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                let error = pack_error(name, &storage, error);
+                return self.tolerate(error).map(|()| Matrix(0));
+            }
+        };
         self.plan.matrices.push(PlannedMatrix {
             name: name.to_owned(),
             storage,
@@ -538,30 +576,4 @@ fn cut<'a>(tensor: &Tensor<'a>, rows: Range<usize>, total: usize) -> Result<Stor
             field: tensor.name.clone(),
             problem: format!("cannot be cut into {total} rows"),
         })
-}
-
-pub(crate) fn pack_error(name: &str, storage: &Storage<'_>, error: PackError) -> NnError {
-    match error {
-        PackError::Alloc(error) => NnError::OutOfMemory {
-            bytes: error.bytes,
-            what: "weights",
-        },
-        PackError::Unsupported(_) => NnError::UnsupportedType {
-            name: name.to_owned(),
-            kind: storage.kind(),
-            supported: PackedMatrix::SUPPORTED.map(DType::name).join(", "),
-        },
-        other => NnError::Config {
-            field: name.to_owned(),
-            problem: other.to_string(),
-        },
-    }
-}
-
-fn wrong_shape(tensor: &Tensor<'_>, expected: &[usize]) -> NnError {
-    NnError::Shape {
-        name: tensor.name.clone(),
-        expected: expected.to_vec(),
-        found: tensor.shape.clone(),
-    }
 }

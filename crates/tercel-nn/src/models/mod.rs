@@ -66,19 +66,37 @@ pub(crate) fn construct<'a>(
     checkpoint: &Checkpoint<'a>,
     target: Target,
 ) -> Result<Constructed<'a>, NnError> {
-    let mut loader = Loader::new(checkpoint, family(checkpoint)?, target);
-    let model = (loader.construct())(&mut loader)?;
+    let mut loader = loader(checkpoint, target)?;
+    let (model, info) = construct_model(&mut loader)?;
+    Ok(Constructed {
+        model,
+        plan: loader.plan,
+        info,
+    })
+}
+
+/// What reads a checkpoint of a known family.
+pub(crate) fn loader<'c, 'a>(
+    checkpoint: &'c Checkpoint<'a>,
+    target: Target,
+) -> Result<Loader<'c, 'a>, NnError> {
+    Ok(Loader::new(checkpoint, family(checkpoint)?, target))
+}
+
+/// Plans the model of a loader, and gives its sizes.
+pub(crate) fn construct_with(loader: &mut Loader<'_, '_>) -> Result<ModelInfo, NnError> {
+    construct_model(loader).map(|(_, info)| info)
+}
+
+fn construct_model(loader: &mut Loader<'_, '_>) -> Result<(Box<dyn Model>, ModelInfo), NnError> {
+    let model = (loader.construct())(loader)?;
     let left_out = loader.check_all_used()?;
     let info = ModelInfo {
         parameters: loader.parameters(),
         left_out,
         ..model.info().clone()
     };
-    Ok(Constructed {
-        model,
-        plan: loader.plan,
-        info,
-    })
+    Ok((model, info))
 }
 
 /// The names of the families that this build runs.

@@ -3,8 +3,10 @@
 use serde::Serialize;
 use serde_json::Value as Json;
 use tercel_formats::gguf::Value;
+use tercel_nn::{PlannedTensor, Runner};
 
 use super::ModelFiles;
+use crate::builder::target;
 use crate::error::Error;
 
 /// One entry of a GGUF file's metadata, or of `config.json`.
@@ -68,6 +70,25 @@ impl ModelFiles {
             bytes: tensor.storage.bytes() as u64,
         });
         Ok(entries.collect())
+    }
+}
+
+impl ModelFiles {
+    /// The tensors, in the order of the file, with what each is for, and what would become of it
+    /// with [`EngineBuilder::quantize`](crate::EngineBuilder::quantize) to the type `quantize`, or
+    /// without.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`] for a type that nothing is quantized to,
+    /// [`Error::InvalidFile`] if the file has changed since it was opened, [`Error::Model`] where
+    /// the model cannot be loaded.
+    pub fn survey(&self, quantize: Option<&str>) -> Result<Vec<PlannedTensor>, Error> {
+        let target = target(quantize, false)?;
+        let survey = Runner::survey(&self.checkpoint()?, target);
+        match survey.problems.into_iter().next() {
+            Some(problem) => Err(self.model_error(problem)),
+            None => Ok(survey.tensors),
+        }
     }
 }
 

@@ -35,6 +35,17 @@ pub struct ModelFiles {
 }
 
 const INDEX: &str = "model.safetensors.index.json";
+const CONFIG: &str = "config.json";
+/// What may stand beside the configuration.
+const SMALL: [&str; 7] = [
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "generation_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
+];
 
 impl ModelFiles {
     /// Opens the model at `path`: a GGUF file, any part of a split one, or a directory. Checks
@@ -52,6 +63,13 @@ impl ModelFiles {
     /// # Errors
     /// Those of [`ModelFiles::open`].
     pub fn of(model: &LocalModel) -> Result<Self, Error> {
+        let files = Self::unchecked(model)?;
+        files.checkpoint()?;
+        Ok(files)
+    }
+
+    /// As [`ModelFiles::of`], but what the files hold is not looked at.
+    pub(crate) fn unchecked(model: &LocalModel) -> Result<Self, Error> {
         let mut small = SmallFiles::default();
         let mut weights = Vec::new();
         for file in &model.files {
@@ -62,14 +80,45 @@ impl ModelFiles {
                 weights.push(Weights::open(&file.path)?);
             }
         }
-        let files = Self {
+        Ok(Self {
             path: model.path.clone(),
             kind: model.kind,
             weights,
             small,
-        };
-        files.checkpoint()?;
-        Ok(files)
+        })
+    }
+
+    /// What stands beside the weights of a directory, without them; nothing where there is no
+    /// configuration.
+    pub(crate) fn beside(directory: &Path) -> Option<Self> {
+        let mut small = SmallFiles::default();
+        small.read(CONFIG, &directory.join(CONFIG)).ok()?;
+        for name in SMALL {
+            // What is not there, or cannot be read, is missing in the checks.
+            let _ = small.read(name, &directory.join(name));
+        }
+        Some(Self {
+            path: directory.to_owned(),
+            kind: ModelKind::Directory,
+            weights: Vec::new(),
+            small,
+        })
+    }
+
+    /// Whether there are files with weights.
+    pub(crate) fn has_weights(&self) -> bool {
+        !self.weights.is_empty()
+    }
+
+    /// The configuration of a directory as a checkpoint without tensors.
+    pub(crate) fn configuration(&self) -> Option<Checkpoint<'_>> {
+        if self.kind != ModelKind::Directory {
+            return None;
+        }
+        let config = self.small.get(CONFIG).unwrap_or_default();
+        let read = |config| Checkpoint::from_hugging_face(config, &[], None).ok();
+        // One that cannot be read has been told of; the tokenizer does without.
+        read(config).or_else(|| read(b"{}"))
     }
 
     /// The file, the first part, or the directory.
@@ -146,7 +195,7 @@ impl ModelFiles {
                 .iter()
                 .map(|(name, bytes)| (name.as_str(), *bytes))
                 .collect();
-            let config = self.small.get("config.json").unwrap_or_default();
+            let config = self.small.get(CONFIG).unwrap_or_default();
             let index = self.small.get(INDEX);
             return Checkpoint::from_hugging_face(config, &files, index).map_err(wrong(&self.path));
         }

@@ -1,0 +1,143 @@
+//! A model without a tokenizer: token ids in, logits out.
+
+use std::ops::ControlFlow;
+
+use tercel_nn::{KvType, NnError, Options, Runner, Wanted};
+
+use crate::TokenId;
+use crate::builder::{check_memory, target};
+use crate::error::Error;
+use crate::files::{ModelFiles, ModelSummary, resolve_context, summary};
+use crate::machine;
+use crate::model::{MAX_ROWS, Model, RunnerModel, options};
+
+/// How a [`BareModel`] is loaded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BareOptions {
+    /// Tokens of the longest sequence; by default what an engine takes.
+    pub max_context: Option<usize>,
+    /// Compute threads; by default the number of physical cores.
+    pub threads: Option<usize>,
+    /// As [`EngineBuilder::exact`](crate::EngineBuilder::exact).
+    pub exact: bool,
+    /// As [`EngineBuilder::quantize`](crate::EngineBuilder::quantize).
+    pub quantize: Option<String>,
+}
+
+/// The weights of a model, without its tokenizer, its template or a thread of its own: for
+/// validation, which looks at every logit. Holds one sequence of tokens.
+pub struct BareModel {
+    summary: ModelSummary,
+    model: RunnerModel,
+    max_context: usize,
+    held: usize,
+}
+
+impl BareModel {
+    /// Loads the weights of a model.
+    ///
+    /// # Errors
+    /// An option out of range, a model that cannot be loaded, or too little memory.
+    pub fn load(files: &ModelFiles, settings: &BareOptions) -> Result<Self, Error> {
+        let threads = settings.threads.unwrap_or_else(machine::physical_cores);
+        let most = machine::most_threads();
+        if !(1..=most).contains(&threads) {
+            let range = format!("1 to {most}");
+            return Err(Error::invalid_parameter(
+                "threads",
+                threads.to_string(),
+                range,
+            ));
+        }
+        let weights = target(settings.quantize.as_deref(), settings.exact)?;
+        let checkpoint = files.checkpoint()?;
+        let summary = summary(files, &checkpoint)?;
+        let max_context = resolve_context(settings.max_context, summary.trained_context)?;
+        let options = Options {
+            weights,
+            kv_type: if settings.exact {
+                KvType::F32
+            } else {
+                KvType::F16
+            },
+            ..options(max_context, MAX_ROWS, threads)
+        };
+        let wrong = |error: NnError| files.model_error(error);
+        let needed = Runner::estimate(&checkpoint, &options).map_err(wrong)?;
+        check_memory(needed, machine::available_bytes())?;
+        let runner = Runner::load(&checkpoint, &options, &mut |packed| {
+            for bytes in packed.source.parts() {
+                files.release(bytes);
+            }
+            ControlFlow::Continue(())
+        });
+        Ok(Self {
+            summary,
+            model: RunnerModel::new(runner.map_err(wrong)?).map_err(wrong)?,
+            max_context,
+            held: 0,
+        })
+    }
+
+    /// What it is.
+    pub fn summary(&self) -> &ModelSummary {
+        &self.summary
+    }
+
+    /// Tokens that the sequence may have.
+    pub fn max_context(&self) -> usize {
+        self.max_context
+    }
+
+    /// Forgets all tokens.
+    pub fn clear(&mut self) {
+        self.held = self.model.truncate(0);
+    }
+
+    /// Appends tokens to the sequence and shows the logits after each, with its number among
+    /// `tokens`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidParameter`] for an id that the model does not have,
+    /// [`Error::ContextOverflow`], or a failure of the computation.
+    pub fn append(
+        &mut self,
+        tokens: &[TokenId],
+        mut row: impl FnMut(usize, &[f32]),
+    ) -> Result<(), Error> {
+        let vocab_size = self.summary.vocab_size;
+        if let Some(id) = tokens.iter().find(|id| **id as usize >= vocab_size) {
+            let range = format!("ids below {vocab_size}");
+            return Err(Error::invalid_parameter(
+                "tokens",
+                format!("a list with {id}"),
+                range,
+            ));
+        }
+        if tokens.len() > self.max_context - self.held {
+            return Err(Error::ContextOverflow {
+                prompt_tokens: self.held.saturating_add(tokens.len()),
+                max_context: self.max_context,
+            });
+        }
+        let mut before = 0;
+        for tokens in tokens.chunks(MAX_ROWS) {
+            let mut show = |i: usize, logits: &[f32]| row(before + i, logits);
+            self.model
+                .append(tokens, Wanted::All, &mut show)
+                .map_err(Error::Inference)?;
+            before += tokens.len();
+            self.held += tokens.len();
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for BareModel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BareModel")
+            .field("summary", &self.summary)
+            .finish_non_exhaustive()
+    }
+}
