@@ -106,7 +106,7 @@ pub(crate) fn with_field(gguf: &[u8], key: &str, value: OwnedValue) -> Vec<u8> {
     let parsed = Gguf::parse(gguf).unwrap();
     let mut writer = Writer::new();
     for (other, value) in parsed.metadata().iter().filter(|(other, _)| *other != key) {
-        writer.set(other, value.clone()).unwrap();
+        writer.set(other, *value).unwrap();
     }
     writer.set(key, value).unwrap();
     for tensor in parsed.tensors() {

@@ -90,7 +90,7 @@ impl ModelFiles {
 
     /// What stands beside the weights of a directory, without them; nothing where there is no
     /// configuration.
-    pub(crate) fn beside(directory: &Path) -> Option<Self> {
+    pub(crate) fn without_weights(directory: &Path) -> Option<Self> {
         let mut small = SmallFiles::default();
         small.read(CONFIG, &directory.join(CONFIG)).ok()?;
         for name in SMALL {

@@ -66,7 +66,7 @@ fn opened(model: &LocalModel, report: &mut Verification) -> Option<ModelFiles> {
         }
         Err(error) => {
             report.fail(FILES, error.to_string());
-            ModelFiles::beside(&model.path)
+            ModelFiles::without_weights(&model.path)
         }
     }
 }
@@ -92,7 +92,7 @@ fn missing(error: SourceError, report: &mut Verification) -> Result<Option<Model
         .hint()
         .map_or_else(String::new, |hint| format!("; {hint}"));
     report.fail(FILES, format!("{error}{hint}"));
-    Ok(directory.and_then(ModelFiles::beside))
+    Ok(directory.and_then(ModelFiles::without_weights))
 }
 
 fn look_at(files: &ModelFiles, options: VerifyOptions, report: &mut Verification) {
