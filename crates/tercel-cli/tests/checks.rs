@@ -317,7 +317,7 @@ fn verify_passes_what_belongs_together() {
     assert_eq!(report["expected_vocab"], 320);
     assert_eq!(report["tokenizer_vocab_size"], 259);
     let ids =
-        json!({ "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0, "unk_token_id": null });
+        json!({ "bos_token_id": null, "eos_token_id": 2, "pad_token_id": 0, "unk_token_id": null });
     assert_eq!(report["special_token_ids"], ids);
     assert!(details(&report, "vocabulary", "ok").contains("61 rows of padding"));
     let prompt = &report["prompts"][0];
@@ -379,10 +379,12 @@ fn verify_looks_into_the_template() {
     );
 
     // The same with a tokenizer that has such markers, but others.
-    copy.edit("tokenizer.json", |json| {
-        let text = json.to_string().replace("<pad>", "<|pad|>");
-        *json = serde_json::from_str(&text).expect("JSON");
-    });
+    for file in ["tokenizer.json", "tokenizer_config.json"] {
+        copy.edit(file, |json| {
+            let text = json.to_string().replace("<pad>", "<|pad|>");
+            *json = serde_json::from_str(&text).expect("JSON");
+        });
+    }
     let (code, report) = copy.verify();
     assert_eq!(code, 1, "{report:#}");
     let found = details(&report, "template markers", "fail");
@@ -461,7 +463,7 @@ fn validate_names_other_shapes_of_failure() {
 
     let rounded = Copy::of("llama");
     let (code, report) =
-        rounded.validate(&reference, &["--quantize", "q4_0", "--max-abs", "0.002"]);
+        rounded.validate(&reference, &["--quantize", "q8_0", "--max-abs", "0.002"]);
     assert_eq!(
         (code, &report["triage"]),
         (1, &json!("drift")),
@@ -480,7 +482,7 @@ fn validate_compares_models_of_any_packaging() {
         Copy::with_tokenizer("qwen3"),
         Copy::with_tokenizer("qwen3-mlx-8bit"),
     );
-    let (code, report) = coarse.validate(&float.path(), &["--max-context", "80"]);
+    let (_, report) = coarse.validate(&float.path(), &["--max-context", "80"]);
     let prompts = report["prompts"].as_array().expect("a list");
     assert_eq!(prompts.len(), 7);
     assert!(prompts.iter().all(|prompt| prompt["ids_equal"] == true));
@@ -489,7 +491,6 @@ fn validate_compares_models_of_any_packaging() {
         report["match_rate"].as_f64().is_some_and(|rate| rate > 0.9),
         "{report}"
     );
-    assert!(matches!(code, 0 | 1));
 
     let (code, report) = float.validate(&float.path(), &["--exact", "--max-context", "80"]);
     assert_eq!((code, &report["max_abs"]), (0, &json!(0.0)), "{report}");

@@ -197,6 +197,14 @@ fn configured(
         Some(own) if !named.is_empty() => {
             report.ok(IDS, format!("`{field}` {own} is the same in all files"));
         }
+        // Common where a model was trained without: nothing is put before a text then.
+        None if role == "bos" && !named.is_empty() => {
+            let (file, id) = named[0];
+            report.ok(
+                IDS,
+                format!("`{field}` is {id} in {file}; the tokenizer has none"),
+            );
+        }
         _ => {}
     }
 }
