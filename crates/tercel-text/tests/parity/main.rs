@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod common;
 #[cfg(test)]
+mod export;
+#[cfg(test)]
 mod markers;
 #[cfg(test)]
 mod models;
