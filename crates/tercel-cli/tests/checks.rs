@@ -238,7 +238,7 @@ fn wrong_shape() -> Copy {
 fn wrong_width() -> Copy {
     let copy = Copy::of("llama");
     copy.edit("config.json", |config| {
-        config["intermediate_size"] = 96.into()
+        config["intermediate_size"] = 96.into();
     });
     copy
 }
@@ -246,7 +246,7 @@ fn wrong_width() -> Copy {
 fn extra_tensor() -> Copy {
     let copy = Copy::of("llama");
     copy.edit("config.json", |config| {
-        config["num_hidden_layers"] = 3.into()
+        config["num_hidden_layers"] = 3.into();
     });
     copy
 }
@@ -288,7 +288,7 @@ fn missing_scales() -> Copy {
 fn wrong_bits() -> Copy {
     let copy = Copy::of("qwen3-mlx-4bit");
     copy.edit("config.json", |config| {
-        config["quantization"]["bits"] = 8.into()
+        config["quantization"]["bits"] = 8.into();
     });
     copy
 }
@@ -304,7 +304,7 @@ fn unknown_method() -> Copy {
 fn unknown_family() -> Copy {
     let copy = Copy::of("llama");
     copy.edit("config.json", |config| {
-        config["model_type"] = "mamba".into()
+        config["model_type"] = "mamba".into();
     });
     copy
 }

@@ -35,10 +35,11 @@ impl PositionReport {
 
     /// Whether the row is off by more than drift explains.
     pub(crate) fn is_off(&self, thresholds: &Thresholds) -> bool {
-        match thresholds.max_abs {
-            Some(most) => !(self.max_abs <= most),
-            None => !(self.relative <= thresholds.relative),
-        }
+        let far = match thresholds.max_abs {
+            Some(most) => self.max_abs > most,
+            None => self.relative > thresholds.relative,
+        };
+        far || !self.is_finite()
     }
 }
 
