@@ -123,7 +123,7 @@ fn a_chat_obeys_commands_and_remembers() {
     chat.say("/stats", " cached) + 5 generated tokens");
     chat.say("/set temperature 3", "`temperature` is 3, must be 0 to 2");
     chat.say("/set temperature 0.5", "temperature  0.5");
-    chat.say("/set", "temperature         0.5");
+    chat.say("/set", "temperature          0.5");
     chat.say("/system", "Be brief.");
     let file = place.text("talk.json");
     chat.say(&format!("/save {file}"), "(saved 5 messages to ");
