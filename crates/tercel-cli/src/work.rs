@@ -46,13 +46,12 @@ impl Work {
     /// Shows that `share` of it is done, in 0..=1.
     pub(crate) fn report(&mut self, share: f64) {
         match &mut self.kind {
-            Kind::Quiet => {}
             Kind::Bar(bar) => bar.set_position((share * STEPS as f64) as u64),
             Kind::Lines(last) if last.elapsed() >= BETWEEN_LINES => {
                 *last = Instant::now();
                 stderr_line(&format!("{}: {:.0} %", self.name, share * 100.0));
             }
-            Kind::Lines(_) => {}
+            Kind::Quiet | Kind::Lines(_) => {}
         }
     }
 }
