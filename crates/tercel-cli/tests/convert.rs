@@ -61,7 +61,7 @@ fn a_converted_model_says_the_same() {
 
     let manifest = fs::read(format!("{output}/manifest.json")).expect("there");
     let manifest: Json = serde_json::from_slice(&manifest).expect("JSON");
-    assert_eq!(manifest["model_name"], "tiny.gguf");
+    assert_eq!(manifest["model_name"], "tiny");
     assert_eq!(manifest["precision"], "f32");
     let generation = fs::read(format!("{output}/generation_config.json")).expect("there");
     let generation: Json = serde_json::from_slice(&generation).expect("JSON");
