@@ -3,7 +3,7 @@
 use tercel_kernels::UnknownIsa;
 
 /// An error of loading or running a model.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NnError {
     /// The architecture is none of those this build knows.
@@ -104,6 +104,12 @@ pub enum NnError {
         capacity: usize,
         /// Tokens that were asked for.
         needed: usize,
+    },
+    /// Open sequences may need all the pages there are. Nothing is wrong: one has to end first.
+    #[error("the KV cache has no room for {tokens} tokens beside the sequences that are open")]
+    KvBusy {
+        /// Tokens that the sequence may get.
+        tokens: usize,
     },
     /// A token id is outside the vocabulary.
     #[error("token id {id} is outside the vocabulary of {vocab_size}")]

@@ -13,11 +13,10 @@ pub mod loader;
 mod models;
 mod planner;
 mod runner;
-mod states;
 mod survey;
 
 pub use error::NnError;
-pub use kv::{KvType, SequenceId};
+pub use kv::{Identity, KvPart, KvType, KvUsage, Miss, Prefix, PrefixCache, SequenceId};
 pub use models::{Naming, architectures};
 pub use runner::{Chunk, Logits, Memory, ModelInfo, Options, Packed, Runner, Wanted};
 pub use survey::{Function, Packing, PlannedTensor, Survey, Treatment};

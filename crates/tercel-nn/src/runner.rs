@@ -7,8 +7,8 @@ use tercel_kernels::{Isa, Target};
 
 use crate::NnError;
 use crate::backend::Act;
-use crate::cpu::{Cpu, Sizes};
-use crate::kv::{KvType, SequenceId};
+use crate::cpu::{self, Cpu};
+use crate::kv::{Geometry, Identity, KvPart, KvType, KvUsage, Prefix, PrefixCache, SequenceId};
 use crate::loader::Loader;
 use crate::models::{self, Constructed, Model};
 use crate::planner::Workspace;
@@ -29,6 +29,10 @@ pub struct Options {
     pub weights: Target,
     /// How keys and values are stored.
     pub kv_type: KvType,
+    /// Tokens that all sequences may hold together; `max_context` for each when `None`.
+    pub kv_tokens: Option<usize>,
+    /// What is kept of sequences that ended.
+    pub prefix_cache: PrefixCache,
     /// Threads that compute, the caller's own counted.
     pub threads: usize,
     /// The instruction set; the fastest, or the one that `TERCEL_ISA` names, when `None`.
@@ -44,6 +48,8 @@ impl Default for Options {
             max_outputs: 8,
             weights: Target::AsStored,
             kv_type: KvType::F16,
+            kv_tokens: None,
+            prefix_cache: PrefixCache::default(),
             threads: 1,
             isa: None,
         }
@@ -91,22 +97,34 @@ pub struct Packed<'a> {
 }
 
 /// What a model takes, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Memory {
     /// Packed weights.
     pub weights_bytes: usize,
-    /// The KV cache at full length.
-    pub kv_bytes: usize,
+    /// The KV cache at full length, for each kind of layer.
+    pub kv: Vec<KvPart>,
+    /// The states of recurrent layers.
+    pub recurrent_bytes: usize,
     /// Activations and scratch of a pass.
     pub workspace_bytes: usize,
+    /// What is kept of sequences that ended.
+    pub prefix_cache_bytes: usize,
 }
 
 impl Memory {
+    /// The KV cache of all layers.
+    pub fn kv_bytes(&self) -> usize {
+        let parts = self.kv.iter().map(|part| part.bytes);
+        parts.fold(0, usize::saturating_add)
+    }
+
     /// The sum.
     pub fn total(&self) -> usize {
         self.weights_bytes
-            .saturating_add(self.kv_bytes)
+            .saturating_add(self.kv_bytes())
+            .saturating_add(self.recurrent_bytes)
             .saturating_add(self.workspace_bytes)
+            .saturating_add(self.prefix_cache_bytes)
     }
 }
 
@@ -140,6 +158,11 @@ pub struct Logits<'a> {
 }
 
 impl<'a> Logits<'a> {
+    /// Rows of `vocab_size` numbers each.
+    pub fn new(values: &'a [f32], vocab_size: usize) -> Self {
+        Self { values, vocab_size }
+    }
+
     /// Number of rows.
     pub fn rows(&self) -> usize {
         self.values.len() / self.vocab_size
@@ -231,8 +254,8 @@ impl Runner {
     }
 
     /// What it holds.
-    pub fn memory(&self) -> Memory {
-        self.memory
+    pub fn memory(&self) -> &Memory {
+        &self.memory
     }
 
     /// What computes: `cpu-avx2`, `cpu-scalar`.
@@ -253,15 +276,32 @@ impl Runner {
         &self.options
     }
 
-    /// A new, empty sequence.
+    /// A new, empty sequence that shares nothing with others.
     ///
     /// # Errors
-    /// [`NnError::TooManySequences`].
+    /// [`NnError::TooManySequences`], [`NnError::KvBusy`].
     pub fn add_sequence(&mut self) -> Result<SequenceId, NnError> {
         self.cpu.kv.add_sequence()
     }
 
-    /// Gives back the pages of a sequence.
+    /// A new sequence for `tokens`, which holds as many of the first `reusable` of them as an
+    /// earlier one of the same `identity` left in the cache; the rest is to be appended. Room for
+    /// `max_len` tokens is promised to it.
+    ///
+    /// # Errors
+    /// [`NnError::TooManySequences`], and [`NnError::KvBusy`] where what is promised to open
+    /// sequences leaves no room.
+    pub fn open_sequence(
+        &mut self,
+        tokens: &[u32],
+        reusable: usize,
+        max_len: usize,
+        identity: Identity,
+    ) -> Result<(SequenceId, Prefix), NnError> {
+        self.cpu.kv.open(tokens, reusable, max_len, identity)
+    }
+
+    /// Ends a sequence. Its pages stay as long as there is room, for later ones that begin alike.
     pub fn remove_sequence(&mut self, id: SequenceId) {
         self.cpu.kv.remove_sequence(id);
     }
@@ -271,10 +311,31 @@ impl Runner {
         self.cpu.kv.len(id)
     }
 
-    /// Forgets the tokens of a sequence from position `len` on, and gives how many are left: fewer
-    /// than `len` where the model carries a state that cannot be taken back.
-    pub fn truncate(&mut self, id: SequenceId, len: usize) -> usize {
-        self.cpu.kv.truncate(id, len)
+    /// The most tokens of a prompt that the next pass should append to a sequence, so that its
+    /// state can be kept there for others. More is no error, but then it is not kept.
+    pub fn until_stop(&self, id: SequenceId) -> usize {
+        self.cpu.kv.until_stop(id)
+    }
+
+    /// Takes back the last `n` tokens that the last pass appended to a sequence. A model with
+    /// recurrent layers cannot: see [`can_roll_back`](Self::can_roll_back).
+    pub fn roll_back(&mut self, id: SequenceId, n: usize) {
+        self.cpu.kv.rollback(id, n);
+    }
+
+    /// Whether tokens can be taken back.
+    pub fn can_roll_back(&self) -> bool {
+        self.cpu.kv.states.is_empty()
+    }
+
+    /// How the KV cache is used.
+    pub fn kv_usage(&self) -> KvUsage {
+        self.cpu.kv.usage()
+    }
+
+    /// Forgets what was kept of sequences that ended.
+    pub fn clear_prefixes(&mut self) {
+        self.cpu.kv.clear_prefixes();
     }
 
     /// Appends the tokens of each chunk to its sequence and computes the wanted logits.
@@ -285,20 +346,19 @@ impl Runner {
     pub fn forward(&mut self, chunks: &[Chunk<'_>]) -> Result<Logits<'_>, NnError> {
         self.check(chunks)?;
         for (i, chunk) in chunks.iter().enumerate() {
-            if let Err(error) = self.cpu.kv.extend(chunk.sequence, chunk.tokens.len()) {
+            if let Err(error) = self.cpu.kv.extend(chunk.sequence, chunk.tokens) {
                 for done in &chunks[..i] {
-                    self.cpu.kv.undo_extend(done.sequence, done.tokens.len());
+                    self.cpu.kv.rollback(done.sequence, done.tokens.len());
                 }
                 return Err(error);
             }
         }
         self.cpu.begin(chunks);
         let logits: Act = self.model.forward(&mut self.cpu);
-        let vocab_size = self.info.vocab_size;
-        Ok(Logits {
-            values: self.cpu.read(logits),
-            vocab_size,
-        })
+        for chunk in chunks {
+            self.cpu.kv.settle(chunk.sequence);
+        }
+        Ok(Logits::new(self.cpu.read(logits), self.info.vocab_size))
     }
 
     fn check(&self, chunks: &[Chunk<'_>]) -> Result<(), NnError> {
@@ -354,11 +414,13 @@ fn memory(plan: &crate::loader::Plan<'_>, workspace: &Workspace, options: &Optio
         .iter()
         .map(|vector| size_of_val(vector.as_slice()))
         .sum();
-    let sizes = Sizes::of(plan, workspace, options);
+    let geometry = Geometry::of(&plan.attentions, &plan.recurrents, options);
     Memory {
         weights_bytes: matrices + vectors,
-        kv_bytes: sizes.kv,
-        workspace_bytes: sizes.workspace,
+        kv: geometry.parts(),
+        recurrent_bytes: geometry.recurrent_bytes(),
+        workspace_bytes: cpu::workspace_bytes(plan, workspace, options),
+        prefix_cache_bytes: geometry.prefix_cache_bytes(),
     }
 }
 

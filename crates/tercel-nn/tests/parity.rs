@@ -9,7 +9,9 @@ use common::{Folder, gguf};
 use tercel_formats::gguf::{Gguf, OwnedValue, Writer};
 use tercel_formats::{Checkpoint, DType};
 use tercel_kernels::Isa;
-use tercel_nn::{Chunk, KvType, NnError, Options, Runner, SequenceId, Target, Wanted};
+use tercel_nn::{
+    Chunk, Identity, KvType, Miss, NnError, Options, Runner, SequenceId, Target, Wanted,
+};
 
 /// The folders that are converted to GGUF as well.
 const AS_GGUF: [&str; 8] = [
@@ -56,6 +58,7 @@ fn options(isa: Isa, threads: usize) -> Options {
         kv_type: KvType::F16,
         threads,
         isa: Some(isa),
+        ..Options::default()
     }
 }
 
@@ -206,35 +209,77 @@ fn in_company(runner: &mut Runner, ids: &[u32]) -> Vec<f32> {
 }
 
 #[test]
-fn a_truncated_sequence_goes_on_as_if_nothing_had_followed() {
+fn tokens_that_were_taken_back_leave_no_trace() {
     every_checkpoint(|name, folder, checkpoint| {
         let ids = &folder.input_ids;
         let mut runner = runner(checkpoint, &options(Isa::detect().unwrap(), 2));
         let want = logits(&mut runner, ids, 300);
         let vocab = runner.info().vocab_size;
+        assert_eq!(runner.can_roll_back(), !name.starts_with("qwen3_5"));
+        if !runner.can_roll_back() {
+            return;
+        }
         let sequence = runner.add_sequence().unwrap();
         let chunk = |tokens| Chunk {
             sequence,
             tokens,
             wanted: Wanted::Last,
         };
-        for tokens in [&ids[..20], &[7; 9]] {
-            runner.forward(&[chunk(tokens)]).unwrap();
-        }
-        let held = runner.truncate(sequence, 13);
-        assert_eq!(runner.sequence_len(sequence), held);
-        // A state that carries all tokens cannot be taken back.
-        assert_eq!(
-            held,
-            if name.starts_with("qwen3_5") { 0 } else { 13 },
-            "{name}"
-        );
+        runner.forward(&[chunk(&ids[..20])]).unwrap();
+        let drafted = [&ids[20..23], &[7; 6]].concat();
+        runner.forward(&[chunk(&drafted)]).unwrap();
+        runner.roll_back(sequence, 6);
+        assert_eq!(runner.sequence_len(sequence), 23);
         let got = runner
-            .forward(&[chunk(&ids[held..])])
+            .forward(&[chunk(&ids[23..])])
             .unwrap()
             .row(0)
             .to_vec();
         assert!(got == want[want.len() - vocab..], "{name}");
+    });
+}
+
+#[test]
+fn a_sequence_that_goes_on_from_another_gives_the_same_bits() {
+    every_checkpoint(|name, folder, checkpoint| {
+        // Long enough for several pages, and past every window of the checkpoints.
+        let ids: Vec<u32> = folder.input_ids.iter().copied().cycle().take(150).collect();
+        let mut runner = runner(checkpoint, &options(Isa::detect().unwrap(), 2));
+        let vocab = runner.info().vocab_size;
+        let mut run = |tokens: &[u32], identity: u64| {
+            let reusable = tokens.len() - 1;
+            let (sequence, prefix) = runner
+                .open_sequence(tokens, reusable, 200, Identity(identity))
+                .unwrap();
+            let mut last = Vec::new();
+            while runner.sequence_len(sequence) < tokens.len() {
+                let from = runner.sequence_len(sequence);
+                let n = runner.until_stop(sequence).min(tokens.len() - from);
+                let chunk = Chunk {
+                    sequence,
+                    tokens: &tokens[from..from + n],
+                    wanted: Wanted::Last,
+                };
+                last = runner.forward(&[chunk]).unwrap().row(0).to_vec();
+            }
+            runner.remove_sequence(sequence);
+            assert_eq!(last.len(), vocab);
+            (last, prefix)
+        };
+        let other: Vec<u32> = ids[..110].iter().copied().chain([5, 6, 7]).collect();
+        let (cold, prefix) = run(&ids, 1);
+        assert_eq!((prefix.tokens, prefix.miss), (0, Some(Miss::NotCached)));
+        let (cold_other, prefix) = run(&other, 2);
+        assert_eq!((prefix.tokens, prefix.miss), (0, Some(Miss::OtherIdentity)));
+        let (warm, prefix) = run(&ids, 1);
+        assert!(prefix.tokens >= 128, "{name}: {prefix:?}");
+        assert!(warm == cold, "{name}");
+        // Under the first identity it shares 110 tokens with what was there.
+        let (warm_other, prefix) = run(&other, 1);
+        assert!(warm_other == cold_other, "{name}");
+        if !name.starts_with("qwen3_5") {
+            assert!(prefix.tokens >= 96, "{name}: {prefix:?}");
+        }
     });
 }
 
@@ -300,7 +345,7 @@ fn the_estimate_is_what_the_load_takes() {
             };
             let estimate = Runner::estimate(checkpoint, &options).unwrap();
             let runner = runner(checkpoint, &options);
-            assert_eq!(runner.memory(), estimate, "{name} {weights:?}");
+            assert_eq!(*runner.memory(), estimate, "{name} {weights:?}");
             assert_eq!(runner.info(), &Runner::describe(checkpoint).unwrap());
         }
     });

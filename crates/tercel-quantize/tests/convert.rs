@@ -68,8 +68,7 @@ fn logits(checkpoint: &Checkpoint<'_>, tokens: &[u32]) -> Vec<f32> {
         max_outputs: 128,
         weights: Target::Exact,
         kv_type: KvType::F32,
-        threads: 1,
-        isa: None,
+        ..tercel_nn::Options::default()
     };
     let mut runner =
         Runner::load(checkpoint, &options, &mut |_| ControlFlow::Continue(())).unwrap();

@@ -2,14 +2,14 @@
 
 use std::ops::ControlFlow;
 
-use tercel_nn::{KvType, NnError, Options, Runner, Wanted};
+use tercel_nn::{Chunk, KvType, NnError, Options, PrefixCache, Runner, SequenceId, Wanted};
 
 use crate::TokenId;
 use crate::builder::{check_memory, target};
 use crate::error::Error;
 use crate::files::{ModelFiles, ModelSummary, resolve_context, summary};
 use crate::machine;
-use crate::model::{MAX_ROWS, Model, RunnerModel, options};
+use crate::model::{MAX_ROWS, options};
 
 /// How a [`BareModel`] is loaded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,7 +29,8 @@ pub struct BareOptions {
 /// validation, which looks at every logit. Holds one sequence of tokens.
 pub struct BareModel {
     summary: ModelSummary,
-    model: RunnerModel,
+    runner: Runner,
+    sequence: SequenceId,
     max_context: usize,
     held: usize,
 }
@@ -61,20 +62,27 @@ impl BareModel {
             } else {
                 KvType::F16
             },
-            ..options(max_context, MAX_ROWS, threads)
+            prefix_cache: PrefixCache {
+                enabled: false,
+                ..PrefixCache::default()
+            },
+            ..options(max_context, Some(1), MAX_ROWS, threads)
         };
         let wrong = |error: NnError| files.model_error(error);
         let needed = Runner::estimate(&checkpoint, &options).map_err(wrong)?;
-        check_memory(needed, machine::available_bytes())?;
+        check_memory(&needed, machine::available_bytes())?;
         let runner = Runner::load(&checkpoint, &options, &mut |packed| {
             for bytes in packed.source.parts() {
                 files.release(bytes);
             }
             ControlFlow::Continue(())
         });
+        let mut runner = runner.map_err(wrong)?;
+        let sequence = runner.add_sequence().map_err(wrong)?;
         Ok(Self {
             summary,
-            model: RunnerModel::new(runner.map_err(wrong)?).map_err(wrong)?,
+            runner,
+            sequence,
             max_context,
             held: 0,
         })
@@ -91,8 +99,14 @@ impl BareModel {
     }
 
     /// Forgets all tokens.
-    pub fn clear(&mut self) {
-        self.held = self.model.truncate(0);
+    ///
+    /// # Errors
+    /// A failure of the computation.
+    pub fn clear(&mut self) -> Result<(), Error> {
+        self.runner.remove_sequence(self.sequence);
+        self.sequence = self.runner.add_sequence().map_err(Error::Inference)?;
+        self.held = 0;
+        Ok(())
     }
 
     /// Appends tokens to the sequence and shows the logits after each, with its number among
@@ -123,10 +137,13 @@ impl BareModel {
         }
         let mut before = 0;
         for tokens in tokens.chunks(MAX_ROWS) {
-            let mut show = |i: usize, logits: &[f32]| row(before + i, logits);
-            self.model
-                .append(tokens, Wanted::All, &mut show)
-                .map_err(Error::Inference)?;
+            let chunk = Chunk {
+                sequence: self.sequence,
+                tokens,
+                wanted: Wanted::All,
+            };
+            let logits = self.runner.forward(&[chunk]).map_err(Error::Inference)?;
+            (0..logits.rows()).for_each(|i| row(before + i, logits.row(i)));
             before += tokens.len();
             self.held += tokens.len();
         }

@@ -2,26 +2,31 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tercel_formats::Checkpoint;
-use tercel_nn::{KvType, Memory, NnError, Options, Packed, QUANTIZABLE, Runner, Target};
+use tercel_nn::{
+    KvType, Memory, NnError, Options, Packed, PrefixCache, QUANTIZABLE, Runner, Target,
+};
 use tercel_text::{ChatTemplate, Tokenizer};
 
-use crate::engine::{Engine, Info, Parts, QUEUE};
+use crate::engine::{Engine, Info, Parts};
 use crate::error::Error;
 use crate::files::{ModelFiles, defaults, resolve_context, summary};
 use crate::machine;
-use crate::model::{RunnerModel, options};
+use crate::model::options;
+use crate::queue::Queue;
 use crate::request::Template;
 use crate::sampling::Sampling;
-use crate::scheduler::{Control, Scheduler};
+use crate::scheduler::{Caps, Control, Scheduler};
 use crate::source::{self, LocalModel, Phase, Progress, ProgressTracker, Store};
+use crate::wake::Wake;
 
 /// Tokens of a prompt per step, unless told otherwise.
 pub(crate) const DEFAULT_PREFILL_CHUNK: usize = 256;
+/// Requests that may wait, unless told otherwise.
+const DEFAULT_QUEUE: usize = 64;
 
 /// How a model is to be loaded. Made by [`Engine::builder`].
 #[must_use = "nothing happens before `load`"]
@@ -30,6 +35,14 @@ pub struct EngineBuilder {
     max_context: Option<usize>,
     threads: Option<usize>,
     prefill_chunk: usize,
+    max_sequences: Option<usize>,
+    kv_tokens: Option<usize>,
+    kv_type: KvType,
+    prefix_cache: PrefixCache,
+    queue_capacity: usize,
+    max_batch_tokens: Option<usize>,
+    max_batch_wait: Duration,
+    speculation: bool,
     template: Option<String>,
     quantize: Option<String>,
     exact: bool,
@@ -47,6 +60,14 @@ impl EngineBuilder {
             max_context: None,
             threads: None,
             prefill_chunk: DEFAULT_PREFILL_CHUNK,
+            max_sequences: None,
+            kv_tokens: None,
+            kv_type: KvType::default(),
+            prefix_cache: PrefixCache::default(),
+            queue_capacity: DEFAULT_QUEUE,
+            max_batch_tokens: None,
+            max_batch_wait: Duration::ZERO,
+            speculation: true,
             template: None,
             quantize: None,
             exact: false,
@@ -76,6 +97,62 @@ impl EngineBuilder {
     /// faster, smaller ones make a cancellation count sooner. Results do not depend on it.
     pub fn prefill_chunk(mut self, tokens: usize) -> Self {
         self.prefill_chunk = tokens;
+        self
+    }
+
+    /// Requests that may be at work at once, 1 to 256, each with a whole context of its own. By
+    /// default four, which share the memory of one context: a request that may not fit beside the
+    /// others waits for them.
+    pub fn max_sequences(mut self, sequences: usize) -> Self {
+        self.max_sequences = Some(sequences);
+        self
+    }
+
+    /// Tokens that all requests at work may hold together, at least one context, in place of a
+    /// whole context for each.
+    pub fn kv_tokens(mut self, tokens: usize) -> Self {
+        self.kv_tokens = Some(tokens);
+        self
+    }
+
+    /// How keys and values are stored, by default as half floats.
+    pub fn kv_type(mut self, kv_type: KvType) -> Self {
+        self.kv_type = kv_type;
+        self
+    }
+
+    /// What is kept of prompts and replies, so that later ones that begin alike are not computed
+    /// anew. Results do not depend on it.
+    pub fn prefix_cache(mut self, cache: PrefixCache) -> Self {
+        self.prefix_cache = cache;
+        self
+    }
+
+    /// Requests that may wait, by default 64; further ones are refused at once with
+    /// [`Error::QueueFull`].
+    pub fn queue_capacity(mut self, requests: usize) -> Self {
+        self.queue_capacity = requests;
+        self
+    }
+
+    /// Tokens that the prompts of all requests at work may have together, by default without limit.
+    /// A longer one works alone.
+    pub fn max_batch_tokens(mut self, tokens: usize) -> Self {
+        self.max_batch_tokens = Some(tokens);
+        self
+    }
+
+    /// How long an idle engine waits for more requests before it begins with the first, by default
+    /// not at all, since later ones join anyway.
+    pub fn max_batch_wait(mut self, wait: Duration) -> Self {
+        self.max_batch_wait = wait;
+        self
+    }
+
+    /// Whether tokens may be guessed from the text so far and checked several at a time, by default
+    /// where that pays. Results do not depend on it.
+    pub fn speculation(mut self, speculation: bool) -> Self {
+        self.speculation = speculation;
         self
     }
 
@@ -146,7 +223,11 @@ impl EngineBuilder {
         let weights = self.checked_weights()?;
         // Errors that need no model come before a download.
         self.sampling.validate()?;
-        let template = self.template.as_deref().map(compile).transpose()?;
+        let template = self
+            .template
+            .as_deref()
+            .map(Template::compile)
+            .transpose()?;
 
         let mut on_progress = std::mem::replace(&mut self.on_progress, Box::new(|_| {}));
         let mut sink = |progress: Progress| on_progress(&progress);
@@ -158,13 +239,29 @@ impl EngineBuilder {
         let checkpoint = files.checkpoint()?;
         let model = summary(&files, &checkpoint)?;
         let max_context = resolve_context(self.max_context, model.trained_context)?;
+        if let Some(tokens) = self.kv_tokens.filter(|tokens| *tokens < max_context) {
+            let range = format!("at least one context, {max_context}");
+            return Err(Error::invalid_parameter(
+                "kv_tokens",
+                tokens.to_string(),
+                range,
+            ));
+        }
+        let defaults = options(max_context, self.max_sequences, self.prefill_chunk, threads);
+        let max_sequences = defaults.max_sequences;
         let options = Options {
             weights,
-            kv_type: if self.exact { KvType::F32 } else { KvType::F16 },
-            ..options(max_context, self.prefill_chunk, threads)
+            kv_type: if self.exact {
+                KvType::F32
+            } else {
+                self.kv_type
+            },
+            kv_tokens: self.kv_tokens.or(defaults.kv_tokens),
+            prefix_cache: self.prefix_cache.clone(),
+            ..defaults
         };
         let needed = Runner::estimate(&checkpoint, &options).map_err(|e| files.model_error(e))?;
-        check_memory(needed, machine::available_bytes())?;
+        check_memory(&needed, machine::available_bytes())?;
 
         let (runner, tokenizer) = self.load_parts(&files, &checkpoint, &options, &mut tracker)?;
         check_vocabulary(&tokenizer, model.vocab_size).map_err(|e| files.model_error(e))?;
@@ -180,6 +277,7 @@ impl EngineBuilder {
             file_bytes: local.size_bytes,
             model,
             max_context,
+            max_sequences,
             has_template: template.source().is_some(),
             backend: runner.backend().to_owned(),
             threads: runner.threads(),
@@ -190,17 +288,25 @@ impl EngineBuilder {
 
         let tokenizer = Arc::new(tokenizer);
         let control = Arc::new(Control::default());
+        let wake = Arc::new(Wake::default());
+        let queue = Arc::new(Queue::new(self.queue_capacity, wake));
+        let caps = Caps {
+            max_context,
+            prefill_chunk: self.prefill_chunk,
+            max_sequences,
+            max_batch_tokens: self.max_batch_tokens.unwrap_or(usize::MAX),
+            max_batch_wait: self.max_batch_wait,
+        };
         let scheduler = Scheduler::new(
-            RunnerModel::new(runner).map_err(|e| files.model_error(e))?,
+            runner,
             Arc::clone(&tokenizer),
             Arc::clone(&control),
-            max_context,
-            self.prefill_chunk,
+            Arc::clone(&queue),
+            caps,
         );
-        let (jobs, queue) = sync_channel(QUEUE);
         let thread = thread::Builder::new()
             .name("tercel-engine".to_owned())
-            .spawn(move || scheduler.run(&queue))
+            .spawn(move || scheduler.run())
             .map_err(|error| Error::Internal {
                 message: format!("no thread: {error}"),
             })?;
@@ -214,7 +320,8 @@ impl EngineBuilder {
             tokenizer,
             template,
             sampling: self.sampling.or(&sampling),
-            jobs,
+            speculation: self.speculation,
+            queue,
             control,
             thread,
         }))
@@ -232,6 +339,8 @@ impl EngineBuilder {
             ))
         };
         between("prefill_chunk", self.prefill_chunk, 4096)?;
+        between("max_sequences", self.max_sequences.unwrap_or(1), 256)?;
+        between("queue_capacity", self.queue_capacity, 1 << 20)?;
         self.threads.map_or_else(
             || Ok(machine::physical_cores()),
             |threads| between("threads", threads, machine::most_threads()),
@@ -318,11 +427,6 @@ pub(crate) fn target(quantize: Option<&str>, exact: bool) -> Result<Target, Erro
     }
 }
 
-fn compile(source: &str) -> Result<Template, Error> {
-    let compiled = ChatTemplate::new(source).map_err(Error::Template)?;
-    Ok(Template::Ready(Box::new(compiled)))
-}
-
 /// The model's own template. One that does not compile is no reason not to load: the model can
 /// still continue text, and a conversation gets the error.
 fn own_template(
@@ -362,11 +466,11 @@ fn check_vocabulary(tokenizer: &Tokenizer, vocab_size: usize) -> Result<(), NnEr
     })
 }
 
-pub(crate) fn check_memory(needed: Memory, available: Option<u64>) -> Result<(), Error> {
+pub(crate) fn check_memory(needed: &Memory, available: Option<u64>) -> Result<(), Error> {
     match available {
         Some(available_bytes) if needed.total() as u64 > available_bytes => {
             Err(Error::InsufficientMemory {
-                needed,
+                needed: needed.clone(),
                 available_bytes,
             })
         }
@@ -376,25 +480,36 @@ pub(crate) fn check_memory(needed: Memory, available: Option<u64>) -> Result<(),
 
 #[cfg(test)]
 mod tests {
+    use tercel_nn::KvPart;
+
     use super::*;
 
     #[test]
     fn what_does_not_fit_is_refused_with_the_breakdown() {
         let needed = Memory {
             weights_bytes: 300 << 20,
-            kv_bytes: 100 << 20,
+            kv: vec![KvPart {
+                window: None,
+                layers: 1,
+                page_bytes: 1 << 20,
+                pages: 100,
+                bytes: 100 << 20,
+            }],
+            recurrent_bytes: 0,
             workspace_bytes: 1,
+            prefix_cache_bytes: 0,
         };
-        check_memory(needed, None).expect("unknown is not too little");
-        check_memory(needed, Some(401 << 20)).expect("it fits");
-        let error = check_memory(needed, Some(400 << 20)).expect_err("one byte too many");
+        check_memory(&needed, None).expect("unknown is not too little");
+        check_memory(&needed, Some(401 << 20)).expect("it fits");
+        let error = check_memory(&needed, Some(400 << 20)).expect_err("one byte too many");
         assert_eq!(error.kind(), "insufficient_memory");
         assert_eq!(
             error.to_string(),
-            "the model needs 401 MB (weights 300, KV cache 100, workspace 1), 400 MB are available"
+            "the model needs 401 MB (weights 300, KV cache 100, recurrent state 0, workspace 1, \
+             prefix cache 0), 400 MB are available"
         );
         assert!(error.hint().expect("a hint").contains("--max-context"));
-        let error = check_memory(needed, Some(1 << 20)).expect_err("far too many");
+        let error = check_memory(&needed, Some(1 << 20)).expect_err("far too many");
         assert!(error.hint().expect("a hint").contains("smaller model"));
     }
 

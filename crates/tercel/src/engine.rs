@@ -3,11 +3,12 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use serde::Serialize;
+use tercel_nn::{Identity, KvUsage};
 use tercel_text::{ThinkTags, Tokenizer};
 
 use crate::TokenId;
@@ -15,17 +16,21 @@ use crate::builder::EngineBuilder;
 use crate::chat::Chat;
 use crate::error::Error;
 use crate::files::{MemoryUse, ModelSummary};
+use crate::job::{Generate, Job, Score};
+use crate::model::Model;
 use crate::pipe::{Receiver, pipe};
+use crate::queue::Queue;
 use crate::reply::{Reply, StopReason, Timings, Usage};
 use crate::request::{Prompt, Prompter, Request, Template};
 use crate::sampling::Sampling;
-use crate::scheduler::{Control, Generate, Job, Score};
-use crate::stream::Stream;
+use crate::scheduler::Control;
+use crate::stream::{AsyncStream, Stream};
 
 /// A loaded model. Clones share it; it may be used from any thread.
 ///
-/// Requests run one at a time, in the order they came, on the engine's own thread. When the last
-/// clone is dropped, that thread is stopped at once: requests that still run or wait end with
+/// Requests run on the engine's own thread, several at a time where they fit: they share passes, and
+/// that changes no reply. The others wait, the most urgent first. When the last clone is dropped,
+/// that thread is stopped at once: requests that still run or wait end with
 /// [`StopReason::Cancelled`], and streams that outlive the engine read what there is.
 #[derive(Clone)]
 pub struct Engine {
@@ -46,6 +51,8 @@ pub struct Info {
     pub model: ModelSummary,
     /// Tokens that prompt and reply may have together.
     pub max_context: usize,
+    /// Requests that may be at work at once.
+    pub max_sequences: usize,
     /// Whether there is a chat template.
     pub has_template: bool,
     /// What computes, such as `cpu-avx2`.
@@ -71,11 +78,12 @@ impl Engine {
         Chat::new(self.clone())
     }
 
-    /// Runs `request` to its end. Blocks while other requests are before it.
+    /// Runs `request` to its end. Waits while other requests have all the room.
     ///
     /// # Errors
     /// Before anything runs: a parameter out of range, an empty prompt, a prompt that does not fit
-    /// the context, no chat template for a conversation, thoughts asked of a model without. Later: a failure of the computation.
+    /// the context, no chat template for a conversation, thoughts asked of a model without,
+    /// [`Error::QueueFull`] where as many requests wait as may. Later: a failure of the computation.
     pub fn generate(&self, request: Request) -> Result<Reply, Error> {
         let (job, events) = self.prepare(request, 0)?;
         self.inner.submit(job)?;
@@ -85,12 +93,50 @@ impl Engine {
     /// Starts `request` and gives its events as they come. Never blocks on other requests.
     ///
     /// # Errors
-    /// Those of [`Engine::generate`] before anything runs, and [`Error::QueueFull`] where 64
-    /// requests wait already; later ones come out of the stream.
+    /// Those of [`Engine::generate`] before anything runs; later ones come out of the stream.
     pub fn stream(&self, request: Request) -> Result<Stream, Error> {
         let (job, events) = self.prepare(request, EVENTS_AHEAD)?;
-        self.inner.try_submit(job)?;
+        self.inner.submit(job)?;
         Ok(Stream::new(events))
+    }
+
+    /// [`Engine::generate`] for asynchronous code: dropping the future cancels the request.
+    ///
+    /// # Errors
+    /// Those of [`Engine::generate`].
+    pub async fn generate_async(&self, request: Request) -> Result<Reply, Error> {
+        let (job, events) = self.prepare(request, 0)?;
+        self.inner.submit(job)?;
+        Stream::new(events).into_async().wait().await
+    }
+
+    /// [`Engine::stream`] for asynchronous code.
+    ///
+    /// # Errors
+    /// Those of [`Engine::stream`].
+    pub fn stream_async(&self, request: Request) -> Result<AsyncStream, Error> {
+        Ok(self.stream(request)?.into_async())
+    }
+
+    /// How the KV cache and the prefix cache are used. Waits for the pass that is being computed.
+    ///
+    /// # Errors
+    /// [`Error::EngineClosed`], or the failure that ended the engine's thread.
+    pub fn kv_usage(&self) -> Result<KvUsage, Error> {
+        self.inner.ask(|model| model.usage())
+    }
+
+    /// Forgets what is kept of earlier prompts and replies. What runs is not touched.
+    ///
+    /// # Errors
+    /// Those of [`Engine::kv_usage`].
+    pub fn clear_prefixes(&self) -> Result<(), Error> {
+        self.inner.ask(|model| model.clear_prefixes())
+    }
+
+    /// Requests that wait.
+    pub fn waiting(&self) -> usize {
+        self.inner.queue.len()
     }
 
     /// The natural logarithms of the probabilities that the model gives each next token:
@@ -165,11 +211,12 @@ impl Engine {
             tokenizer,
             template,
             sampling,
-            jobs,
+            speculation,
+            queue,
             control,
             thread,
         } = parts;
-        let (jobs, thread) = (Some(jobs), Some(thread));
+        let thread = Some(thread);
         let is_token = |text: &str| tokenizer.id(text).is_some();
         let tags = ThinkTags::find(template.source(), is_token);
         let inner = Inner {
@@ -178,7 +225,8 @@ impl Engine {
             template,
             tags,
             sampling,
-            jobs,
+            speculation,
+            queue,
             control,
             thread,
         };
@@ -192,12 +240,24 @@ impl Engine {
         let accepted = Instant::now();
         request.check_thinking()?;
         let is_chat = request.is_chat();
-        let Request { input, sampling } = request;
+        let Request {
+            input,
+            sampling,
+            mut terms,
+            template,
+        } = request;
+        terms.speculation &= self.inner.speculation;
+        let own_template = template.as_deref().map(Template::compile).transpose()?;
         let mut settings = sampling.resolve(&self.inner.sampling)?;
         if !is_chat {
             settings.forget_thinking();
         }
-        let prompt = self.inner.prompter().prompt(input, settings.thinking)?;
+        let mut prompter = self.inner.prompter();
+        if let Some(template) = &own_template {
+            prompter.template = template;
+        }
+        let identity = Identity(prompter.template.identity());
+        let prompt = prompter.prompt(input, settings.thinking)?;
         let Prompt {
             tokens,
             lost_bytes,
@@ -222,17 +282,20 @@ impl Engine {
             backend: self.inner.info.backend.clone(),
             threads: self.inner.info.threads,
         };
-        let (sender, receiver) = pipe(capacity, accepted, draft);
-        Ok((
-            Job::Generate(Generate {
-                prompt: tokens,
-                tags,
-                end,
-                closing: closing.unwrap_or_default(),
-                events: sender,
-            }),
-            receiver,
-        ))
+        let room = draft.settings.max_new_tokens;
+        let wake = Arc::clone(self.inner.queue.wake());
+        let (events, receiver) = pipe(capacity, accepted, draft, wake);
+        let request = Generate {
+            prompt: tokens,
+            identity,
+            tags,
+            end,
+            closing: closing.unwrap_or_default(),
+            room,
+            terms,
+            events,
+        };
+        Ok((Job::Generate(Box::new(request)), receiver))
     }
 }
 
@@ -244,8 +307,6 @@ impl fmt::Debug for Engine {
     }
 }
 
-/// Requests that may wait.
-pub(crate) const QUEUE: usize = 64;
 /// Deltas that the engine may be ahead of a reader.
 const EVENTS_AHEAD: usize = 64;
 
@@ -255,7 +316,9 @@ pub(crate) struct Parts {
     pub(crate) tokenizer: Arc<Tokenizer>,
     pub(crate) template: Template,
     pub(crate) sampling: Sampling,
-    pub(crate) jobs: SyncSender<Job>,
+    /// Whether tokens may be guessed.
+    pub(crate) speculation: bool,
+    pub(crate) queue: Arc<Queue>,
     pub(crate) control: Arc<Control>,
     pub(crate) thread: JoinHandle<()>,
 }
@@ -266,9 +329,10 @@ struct Inner {
     template: Template,
     tags: Option<ThinkTags>,
     sampling: Sampling,
+    speculation: bool,
     control: Arc<Control>,
-    /// There until the engine is dropped, as is the thread.
-    jobs: Option<SyncSender<Job>>,
+    queue: Arc<Queue>,
+    /// There until the engine is dropped.
     thread: Option<JoinHandle<()>>,
 }
 
@@ -284,24 +348,30 @@ impl Inner {
     }
 
     fn submit(&self, job: Job) -> Result<(), Error> {
-        let jobs = self.jobs.as_ref().ok_or(Error::EngineClosed)?;
-        jobs.send(job).map_err(|_| self.control.closed())
+        let pushed = self.queue.push(job);
+        pushed.map_err(|refused| refused.into_error(|| self.control.closed()))
     }
 
-    fn try_submit(&self, job: Job) -> Result<(), Error> {
-        let jobs = self.jobs.as_ref().ok_or(Error::EngineClosed)?;
-        jobs.try_send(job).map_err(|error| match error {
-            TrySendError::Full(_) => Error::QueueFull { capacity: QUEUE },
-            TrySendError::Disconnected(_) => self.control.closed(),
-        })
+    /// Has the engine's thread do something with the model, and waits for the answer.
+    fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut dyn Model) -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        let (sender, answer) = sync_channel(1);
+        let task = Box::new(move |model: &mut dyn Model| {
+            // A caller that has gone needs no answer.
+            let _ = sender.send(question(model));
+        });
+        let pushed = self.queue.push_task(task);
+        pushed.map_err(|refused| refused.into_error(|| self.control.closed()))?;
+        answer.recv().map_err(|_| self.control.closed())
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // Without senders the thread runs out of jobs; `stop` ends the one it is at.
-        self.jobs = None;
         self.control.stop();
+        self.queue.wake().call();
         if let Some(thread) = self.thread.take() {
             // A panic in there has been reported to whoever waited.
             let _ = thread.join();

@@ -68,9 +68,11 @@ pub enum Error {
     },
     /// The model does not fit the available memory. Nothing was allocated.
     #[error(
-        "the model needs {} MB (weights {}, KV cache {}, workspace {}), {} MB are available",
-        megabytes(needed.total()), megabytes(needed.weights_bytes), megabytes(needed.kv_bytes),
-        megabytes(needed.workspace_bytes), available_bytes >> 20
+        "the model needs {} MB (weights {}, KV cache {}, recurrent state {}, workspace {}, \
+         prefix cache {}), {} MB are available",
+        megabytes(needed.total()), megabytes(needed.weights_bytes), megabytes(needed.kv_bytes()),
+        megabytes(needed.recurrent_bytes), megabytes(needed.workspace_bytes),
+        megabytes(needed.prefix_cache_bytes), available_bytes >> 20
     )]
     InsufficientMemory {
         /// What it would take.
@@ -231,7 +233,7 @@ impl Error {
                 needed,
                 available_bytes,
             } => {
-                let fixed = needed.total().saturating_sub(needed.kv_bytes);
+                let fixed = needed.total().saturating_sub(needed.kv_bytes());
                 let fits = u64::try_from(fixed).is_ok_and(|fixed| fixed < *available_bytes);
                 let advice = if fits {
                     "use a smaller `--max-context`"

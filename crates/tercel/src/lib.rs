@@ -37,9 +37,12 @@ mod chat;
 mod engine;
 mod error;
 mod files;
+mod job;
 mod machine;
 mod model;
+mod pace;
 mod pipe;
+mod queue;
 mod reply;
 mod request;
 mod rng;
@@ -48,9 +51,11 @@ mod sampling;
 mod scheduler;
 mod score;
 pub mod source;
+mod speculate;
 mod stream;
 mod thinking;
 mod verify;
+mod wake;
 
 pub use bare::{BareModel, BareOptions};
 pub use builder::EngineBuilder;
@@ -61,12 +66,14 @@ pub use files::{
     Inspection, MemoryUse, MetadataEntry, ModelFiles, ModelSummary, TensorEntry, TensorType,
 };
 pub use pipe::CancelHandle;
-pub use reply::{Event, Reply, StopReason, Timings, Usage};
+pub use reply::{CacheMiss, Event, Reply, StopReason, Timings, Usage};
 pub use request::{Request, parse_role};
 pub use sampling::{Sampling, Settings};
 pub use source::{Phase, Progress};
-pub use stream::Stream;
-pub use tercel_nn::{Function, Packing, PlannedTensor, Treatment};
+pub use stream::{AsyncStream, Stream};
+pub use tercel_nn::{
+    Function, KvPart, KvType, KvUsage, Packing, PlannedTensor, PrefixCache, Treatment,
+};
 pub use tercel_text::{
     ChatTemplate, Message, Role, TextError, ThinkTags, TokenId, Tokenizer, ToolCall,
 };

@@ -1,30 +1,41 @@
 //! The channel between the engine's thread and the reader of one request.
 //!
-//! It is bounded and lossless: a reader that lags makes the producer wait. Three things never
-//! wait: the end of the request, a producer whose request was cancelled, and the reader of a
-//! request that was cancelled before its turn came.
+//! It is lossless and bounded by agreement: the producer asks whether there is room before it
+//! computes what it would send, and is woken when a reader that lagged has made some. Nothing it
+//! does ever waits. A reader waits for events, unless its request was cancelled before its turn
+//! came.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use crate::error::Error;
 use crate::reply::{Event, Reply};
+use crate::wake::Wake;
 
 /// Opens a channel that holds `capacity` deltas; with 0, deltas are dropped and only the end
 /// passes. `accepted` is when the request arrived; `draft` is the reply if it is cancelled before
 /// it starts, and what the producer fills in otherwise.
-pub(crate) fn pipe(capacity: usize, accepted: Instant, draft: Reply) -> (Sender, Receiver) {
+pub(crate) fn pipe(
+    capacity: usize,
+    accepted: Instant,
+    draft: Reply,
+    producer: Arc<Wake>,
+) -> (Sender, Receiver) {
     let state = State {
-        events: VecDeque::new(),
+        // A token may complete more than one event, and several tokens may come at once.
+        events: VecDeque::with_capacity(2 * capacity),
         draft: Some(draft),
         finished: false,
+        waker: None,
     };
     let shared = Arc::new(Shared {
         capacity,
         accepted,
+        producer,
         cancelled: AtomicBool::new(false),
         state: Mutex::new(state),
         changed: Condvar::new(),
@@ -78,17 +89,18 @@ impl Sender {
         CancelHandle(Arc::clone(&self.0))
     }
 
-    /// Passes a delta on, waiting for room. Breaks when the request was cancelled.
+    /// Whether a reader that lags has room for more.
+    pub(crate) fn has_room(&self) -> bool {
+        self.0.capacity == 0 || self.0.lock().events.len() < self.0.capacity
+    }
+
+    /// Passes a delta on. Breaks when the request was cancelled.
     pub(crate) fn send(&self, delta: Event) -> ControlFlow<()> {
         if self.0.capacity > 0 {
             let mut state = self.0.lock();
-            while state.events.len() >= self.0.capacity && !self.is_cancelled() {
-                state = self.0.wait(state);
-            }
             // A cancelled reader may still drain: what was generated is not lost.
             state.events.push_back(Ok(delta));
-            drop(state);
-            self.0.changed.notify_all();
+            self.0.tell_reader(state);
         }
         if self.is_cancelled() {
             ControlFlow::Break(())
@@ -119,24 +131,21 @@ impl Receiver {
     pub(crate) fn next(&self) -> Option<Result<Event, Error>> {
         let mut state = self.0.lock();
         loop {
-            if let Some(event) = state.events.pop_front() {
-                drop(state);
-                self.0.changed.notify_all();
-                return Some(event);
+            match self.0.take(&mut state) {
+                Poll::Ready(event) => return event,
+                Poll::Pending => state = self.0.wait(state),
             }
-            if self.0.cancelled.load(Ordering::Acquire)
-                && let Some(mut reply) = state.draft.take()
-            {
-                state.finished = true;
-                reply.timings.queue_seconds = self.0.accepted.elapsed().as_secs_f64();
-                reply.timings.total_seconds = reply.timings.queue_seconds;
-                return Some(Ok(Event::Done(reply)));
-            }
-            if state.finished {
-                return None;
-            }
-            state = self.0.wait(state);
         }
+    }
+
+    /// As [`next`](Self::next), for a task that is woken instead of a thread that waits.
+    pub(crate) fn poll_next(&self, context: &Context<'_>) -> Poll<Option<Result<Event, Error>>> {
+        let mut state = self.0.lock();
+        let event = self.0.take(&mut state);
+        if event.is_pending() {
+            state.waker = Some(context.waker().clone());
+        }
+        event
     }
 
     pub(crate) fn cancel_handle(&self) -> CancelHandle {
@@ -153,9 +162,11 @@ impl Drop for Receiver {
 struct Shared {
     capacity: usize,
     accepted: Instant,
+    /// Wakes the engine's thread.
+    producer: Arc<Wake>,
     cancelled: AtomicBool,
     state: Mutex<State>,
-    /// Any change of the state; one reader and one producer wait on it.
+    /// Any change of the state; one reader waits on it.
     changed: Condvar,
 }
 
@@ -164,6 +175,8 @@ struct State {
     /// There until the request starts, or ends without starting.
     draft: Option<Reply>,
     finished: bool,
+    /// The task that waits for an event.
+    waker: Option<Waker>,
 }
 
 impl Shared {
@@ -182,8 +195,41 @@ impl Shared {
         // Under the lock, so that a waiter cannot miss it between its check and its wait.
         let state = self.lock();
         self.cancelled.store(true, Ordering::Release);
+        self.tell_reader(state);
+        self.producer.call();
+    }
+
+    /// Wakes the reader after a change of the state.
+    fn tell_reader(&self, mut state: MutexGuard<'_, State>) {
+        let waker = state.waker.take();
         drop(state);
         self.changed.notify_all();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// The next event, if there is one or none is to come.
+    fn take(&self, state: &mut State) -> Poll<Option<Result<Event, Error>>> {
+        if let Some(event) = state.events.pop_front() {
+            if self.capacity > 0 && state.events.len() + 1 == self.capacity {
+                self.producer.call();
+            }
+            return Poll::Ready(Some(event));
+        }
+        if self.cancelled.load(Ordering::Acquire)
+            && let Some(mut reply) = state.draft.take()
+        {
+            state.finished = true;
+            reply.timings.queue_seconds = self.accepted.elapsed().as_secs_f64();
+            reply.timings.total_seconds = reply.timings.queue_seconds;
+            return Poll::Ready(Some(Ok(Event::Done(reply))));
+        }
+        if state.finished {
+            Poll::Ready(None)
+        } else {
+            Poll::Pending
+        }
     }
 
     fn finish(&self, last: Option<Event>, result: Result<Reply, Error>) {
@@ -198,8 +244,7 @@ impl Shared {
             state.events.extend(last.map(Ok));
             state.events.push_back(result.map(Event::Done));
         }
-        drop(state);
-        self.changed.notify_all();
+        self.tell_reader(state);
     }
 }
 

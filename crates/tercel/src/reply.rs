@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::Serialize;
+use tercel_nn::Miss;
 
 use crate::TokenId;
 use crate::sampling::Settings;
@@ -77,6 +78,10 @@ pub enum StopReason {
     ContextFull,
     /// The caller cancelled, or dropped the stream or the engine: the reply is incomplete.
     Cancelled,
+    /// The request's deadline passed, or a token took too long: the reply is incomplete.
+    Timeout,
+    /// The memory that the engine may take was used up: the reply is incomplete.
+    ResourceLimit,
 }
 
 impl StopReason {
@@ -88,6 +93,8 @@ impl StopReason {
             Self::MaxNewTokens => "max_new_tokens",
             Self::ContextFull => "context_full",
             Self::Cancelled => "cancelled",
+            Self::Timeout => "timeout",
+            Self::ResourceLimit => "resource_limit",
         }
     }
 }
@@ -106,14 +113,66 @@ pub struct Usage {
     pub prompt_tokens: usize,
     /// How many of them the engine still held from before, and did not compute again.
     pub cached_tokens: usize,
+    /// Why there are none of those, or fewer than earlier prompts and replies share with it.
+    pub cache_miss: Option<CacheMiss>,
     /// Tokens generated, the end token included.
     pub generated_tokens: usize,
     /// How many of them belong to the thought, its marks included, those too that were put in to
     /// end it.
     pub thinking_tokens: usize,
+    /// Tokens that were guessed and put to the test.
+    pub drafted_tokens: usize,
+    /// How many of the guesses were right. Each saved a pass; none changed the reply.
+    pub accepted_draft_tokens: usize,
     /// Bytes of the prompt that the model's vocabulary cannot express and that were left out, such
     /// as some control characters; usually 0.
     pub lost_bytes: usize,
+}
+
+/// Why a prompt could not go on from what the engine computed before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum CacheMiss {
+    /// The prefix cache is off.
+    Disabled,
+    /// Nothing that it holds begins like this prompt.
+    NotCached,
+    /// Something does, but was made with another template.
+    TemplateChanged,
+    /// Less is shared than the cache is to bother about.
+    TooShort,
+    /// Layers with a sliding window no longer hold what the next token would see.
+    WindowEvicted,
+    /// The state of recurrent layers at that point was not kept.
+    StateEvicted,
+}
+
+impl CacheMiss {
+    /// The name in events, JSON and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Disabled => "disabled",
+            Self::NotCached => "not_cached",
+            Self::TemplateChanged => "template_changed",
+            Self::TooShort => "too_short",
+            Self::WindowEvicted => "window_evicted",
+            Self::StateEvicted => "state_evicted",
+        }
+    }
+}
+
+impl From<Miss> for CacheMiss {
+    fn from(miss: Miss) -> Self {
+        match miss {
+            Miss::Disabled => Self::Disabled,
+            Miss::OtherIdentity => Self::TemplateChanged,
+            Miss::TooShort => Self::TooShort,
+            Miss::WindowGone => Self::WindowEvicted,
+            Miss::StateGone => Self::StateEvicted,
+            _ => Self::NotCached,
+        }
+    }
 }
 
 /// Where the time of a request went, in seconds. What did not happen is 0.
@@ -216,6 +275,8 @@ mod tests {
             StopReason::MaxNewTokens,
             StopReason::ContextFull,
             StopReason::Cancelled,
+            StopReason::Timeout,
+            StopReason::ResourceLimit,
         ] {
             assert_eq!(
                 serde_json::to_value(reason).expect("serializes"),

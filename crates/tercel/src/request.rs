@@ -1,9 +1,13 @@
 //! What is asked of an engine: a prompt in one of three forms, and how to sample.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
+
 use tercel_text::{ChatTemplate, Message, PromptEnd, Role, TemplateInput, ThinkTags, Tokenizer};
 
 use crate::TokenId;
 use crate::error::Error;
+use crate::job::Terms;
 use crate::sampling::{Sampling, sampling_setters};
 use crate::thinking::Thinking;
 
@@ -15,6 +19,8 @@ use crate::thinking::Thinking;
 pub struct Request {
     pub(crate) input: Input,
     pub(crate) sampling: Sampling,
+    pub(crate) terms: Terms,
+    pub(crate) template: Option<String>,
 }
 
 /// The forms a prompt comes in.
@@ -43,6 +49,44 @@ impl Request {
     }
 
     sampling_setters!();
+
+    /// How urgent it is, by default 0: where requests wait, higher ones go first.
+    #[must_use]
+    pub fn priority(mut self, priority: i32) -> Self {
+        self.terms.priority = priority;
+        self
+    }
+
+    /// How long it may take from its acceptance to its end, the wait for its turn included. Later,
+    /// it ends with what there is and [`StopReason::Timeout`](crate::StopReason::Timeout).
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.terms.deadline = Some(deadline);
+        self
+    }
+
+    /// How long the first token may take from the start of the work, and each other from the one
+    /// before; later, it ends as with [`Request::deadline`].
+    #[must_use]
+    pub fn token_timeout(mut self, timeout: Duration) -> Self {
+        self.terms.token_timeout = Some(timeout);
+        self
+    }
+
+    /// Whether tokens may be guessed from the text so far and checked several at a time, by default
+    /// where that pays. The reply is the same.
+    #[must_use]
+    pub fn speculation(mut self, speculation: bool) -> Self {
+        self.terms.speculation = speculation;
+        self
+    }
+
+    /// A chat template (Jinja source) for this conversation, in place of the engine's.
+    #[must_use]
+    pub fn template(mut self, source: impl Into<String>) -> Self {
+        self.template = Some(source.into());
+        self
+    }
 
     /// Checks that nothing is asked of a thought where none is looked for.
     pub(crate) fn check_thinking(&self) -> Result<(), Error> {
@@ -87,6 +131,11 @@ impl Request {
         Self {
             input,
             sampling: Sampling::default(),
+            terms: Terms {
+                speculation: true,
+                ..Terms::default()
+            },
+            template: None,
         }
     }
 }
@@ -125,6 +174,19 @@ pub(crate) enum Template {
 }
 
 impl Template {
+    /// A template from its source.
+    pub(crate) fn compile(source: &str) -> Result<Self, Error> {
+        let compiled = ChatTemplate::new(source).map_err(Error::Template)?;
+        Ok(Self::Ready(Box::new(compiled)))
+    }
+
+    /// Tells templates apart.
+    pub(crate) fn identity(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.source().hash(&mut hasher);
+        hasher.finish()
+    }
+
     /// The template's source text.
     pub(crate) fn source(&self) -> Option<&str> {
         match self {

@@ -1,64 +1,126 @@
 //! An engine around a model made of a closure, for the tests of this crate.
 
-use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use tercel_formats::Gguf;
 use tercel_formats::gguf::Writer;
-use tercel_nn::{NnError, Wanted};
+use tercel_nn::{Chunk, Identity, KvUsage, Logits, Miss, NnError, Prefix, SequenceId, Wanted};
 use tercel_text::{ChatTemplate, Tokenizer};
 
 use crate::TokenId;
-use crate::engine::{Engine, Info, Parts, QUEUE};
+use crate::engine::{Engine, Info, Parts};
 use crate::files::{MemoryUse, ModelSummary};
 use crate::model::Model;
+use crate::queue::Queue;
 use crate::request::Template;
 use crate::sampling::Sampling;
-use crate::scheduler::{Control, Scheduler};
+use crate::scheduler::{Caps, Control, Scheduler};
+use crate::speculate::MAX_DRAFT;
 
 /// The token that ends a reply; the ids below are the bytes.
 pub(crate) const END: TokenId = 256;
 pub(crate) const VOCAB_SIZE: usize = 257;
+/// Requests that the engine works at together.
+pub(crate) const MAX_SEQUENCES: usize = 4;
+/// Requests that may wait.
+pub(crate) const QUEUE: usize = 8;
 
 /// How many tokens each step appended.
 pub(crate) type Steps = Arc<Mutex<Vec<usize>>>;
 
 /// Whatever `row` says of the tokens so far is the model.
 struct Fake<F> {
-    held: Vec<TokenId>,
+    held: Vec<Option<Vec<TokenId>>>,
+    /// What the last closed sequence had.
+    kept: (Identity, Vec<TokenId>),
+    identities: Vec<Identity>,
     row: F,
+    rows: Vec<f32>,
     steps: Steps,
+    max_batch: usize,
 }
 
 impl<F: FnMut(&[TokenId]) -> Vec<f32> + Send> Model for Fake<F> {
-    fn truncate(&mut self, len: usize) -> usize {
-        self.held.truncate(len);
-        self.held.len()
-    }
-
-    fn append(
+    fn open(
         &mut self,
         tokens: &[TokenId],
-        wanted: Wanted,
-        row: &mut dyn FnMut(usize, &[f32]),
-    ) -> Result<(), NnError> {
-        assert!(!tokens.is_empty(), "a step appends something");
-        self.steps
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(tokens.len());
-        let mut rows = 0;
-        for (i, &token) in tokens.iter().enumerate() {
-            self.held.push(token);
-            let last = i + 1 == tokens.len();
-            let logits = (self.row)(&self.held);
-            if matches!(wanted, Wanted::All) || (last && matches!(wanted, Wanted::Last)) {
-                row(rows, &logits);
-                rows += 1;
+        reusable: usize,
+        _: usize,
+        identity: Identity,
+    ) -> Result<(SequenceId, Prefix), NnError> {
+        let shared = self.kept.1.iter().zip(&tokens[..reusable]);
+        let shared = shared.take_while(|(a, b)| a == b).count();
+        let shared = if self.kept.0 == identity { shared } else { 0 };
+        let place = self.held.iter().position(Option::is_none);
+        let place = place.unwrap_or_else(|| {
+            self.held.push(None);
+            self.identities.push(identity);
+            self.held.len() - 1
+        });
+        self.held[place] = Some(tokens[..shared].to_vec());
+        self.identities[place] = identity;
+        let miss = (shared == 0).then_some(Miss::NotCached);
+        let prefix = Prefix {
+            tokens: shared,
+            miss,
+        };
+        Ok((SequenceId(place), prefix))
+    }
+
+    fn close(&mut self, id: SequenceId) {
+        self.kept = (
+            self.identities[id.0],
+            self.held[id.0].take().expect("it is open"),
+        );
+    }
+
+    fn until_stop(&self, _: SequenceId) -> usize {
+        usize::MAX
+    }
+
+    fn roll_back(&mut self, id: SequenceId, n: usize) {
+        let held = self.held[id.0].as_mut().expect("it is open");
+        held.truncate(held.len() - n);
+    }
+
+    fn can_roll_back(&self) -> bool {
+        true
+    }
+
+    fn forward(&mut self, chunks: &[Chunk<'_>]) -> Result<Logits<'_>, NnError> {
+        self.rows.clear();
+        let mut total = 0;
+        for chunk in chunks {
+            assert!(!chunk.tokens.is_empty(), "a part has tokens");
+            total += chunk.tokens.len();
+            let held = self.held[chunk.sequence.0].as_mut().expect("it is open");
+            for (i, &token) in chunk.tokens.iter().enumerate() {
+                held.push(token);
+                let last = i + 1 == chunk.tokens.len();
+                let logits = (self.row)(held);
+                if chunk.wanted == Wanted::All || (last && chunk.wanted == Wanted::Last) {
+                    self.rows.extend_from_slice(&logits);
+                }
             }
         }
-        Ok(())
+        assert!(total <= self.max_batch, "a pass has room for its tokens");
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        steps.push(total);
+        Ok(Logits::new(&self.rows, VOCAB_SIZE))
+    }
+
+    fn usage(&self) -> KvUsage {
+        KvUsage::default()
+    }
+
+    fn clear_prefixes(&mut self) {
+        self.kept.1.clear();
+    }
+
+    fn limits(&self) -> (usize, usize) {
+        (self.max_batch, self.max_batch)
     }
 }
 
@@ -85,30 +147,61 @@ pub(crate) fn engine_with_template(
     prefill_chunk: usize,
     row: impl FnMut(&[TokenId]) -> Vec<f32> + Send + 'static,
 ) -> (Engine, Steps) {
+    build(source, max_context, prefill_chunk, false, row)
+}
+
+/// An engine that guesses tokens where that pays; the others never do, so that their steps are
+/// known.
+pub(crate) fn engine_that_guesses(
+    max_context: usize,
+    row: impl FnMut(&[TokenId]) -> Vec<f32> + Send + 'static,
+) -> (Engine, Steps) {
+    build("{{ messages[0].content }}", max_context, 4, true, row)
+}
+
+fn build(
+    source: &str,
+    max_context: usize,
+    prefill_chunk: usize,
+    speculation: bool,
+    row: impl FnMut(&[TokenId]) -> Vec<f32> + Send + 'static,
+) -> (Engine, Steps) {
     let steps = Steps::default();
     let model = Fake {
         held: Vec::new(),
+        kept: (Identity::default(), Vec::new()),
+        identities: Vec::new(),
         row,
+        rows: Vec::new(),
         steps: Arc::clone(&steps),
+        max_batch: prefill_chunk.max(1 + MAX_DRAFT) + MAX_SEQUENCES - 1,
     };
     let tokenizer = Arc::new(byte_tokenizer());
     let control = Arc::new(Control::default());
+    let queue = Arc::new(Queue::new(QUEUE, Arc::default()));
+    let caps = Caps {
+        max_context,
+        prefill_chunk,
+        max_sequences: MAX_SEQUENCES,
+        max_batch_tokens: usize::MAX,
+        max_batch_wait: Duration::ZERO,
+    };
     let scheduler = Scheduler::new(
         model,
         Arc::clone(&tokenizer),
         Arc::clone(&control),
-        max_context,
-        prefill_chunk,
+        Arc::clone(&queue),
+        caps,
     );
-    let (jobs, queue) = sync_channel(QUEUE);
-    let thread = thread::spawn(move || scheduler.run(&queue));
+    let thread = thread::spawn(move || scheduler.run());
     let compiled = ChatTemplate::new(source).expect("a valid template");
     let engine = Engine::new(Parts {
         info: info(max_context),
         tokenizer,
         template: Template::Ready(Box::new(compiled)),
         sampling: Sampling::default(),
-        jobs,
+        speculation,
+        queue,
         control,
         thread,
     });
@@ -201,6 +294,9 @@ fn info(max_context: usize) -> Info {
     let memory = MemoryUse {
         weights_bytes: 0,
         kv_bytes: 0,
+        kv: Vec::new(),
+        recurrent_bytes: 0,
+        prefix_cache_bytes: 0,
         workspace_bytes: 0,
         total_bytes: 0,
     };
@@ -210,6 +306,7 @@ fn info(max_context: usize) -> Info {
         file_bytes: 0,
         model,
         max_context,
+        max_sequences: MAX_SEQUENCES,
         has_template: true,
         backend: "test".into(),
         threads: 1,

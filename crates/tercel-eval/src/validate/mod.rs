@@ -317,8 +317,8 @@ fn against_model(
     if !prompt.ids_equal {
         return Ok(report);
     }
-    model.clear();
-    other.clear();
+    model.clear()?;
+    other.clear()?;
     let mut rows = (Vec::new(), Vec::new());
     // As many rows at a time as a pass gives, so that the logits of a prompt are never all there.
     for (chunk, ids) in prompt.ids.chunks(CHUNK).enumerate() {

@@ -23,7 +23,6 @@ use crate::kv::{KvCache, LayerKv, Pages, Pair, SequenceId};
 use crate::loader::{Mixture, Plan, Recurrent, pack_error};
 use crate::planner::Workspace;
 use crate::runner::{Chunk, Options, Packed};
-use crate::states::States;
 use mixture::Routes;
 
 pub(crate) struct Cpu {
@@ -60,30 +59,18 @@ struct Pass {
     outputs: Vec<usize>,
 }
 
-/// Sizes of everything but the weights, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Sizes {
-    pub(crate) kv: usize,
-    pub(crate) workspace: usize,
-}
-
-impl Sizes {
-    pub(crate) fn of(plan: &Plan<'_>, workspace: &Workspace, options: &Options) -> Self {
-        let tables: usize = plan
-            .ropes
-            .iter()
-            .map(|rope| 2 * rope.frequencies.len())
-            .sum();
-        let floats = workspace.slots.iter().sum::<usize>()
-            + tables * options.max_batch_tokens
-            + attention_scratch(plan, options)
-            + Routes::lens(plan, options).iter().sum::<usize>();
-        Self {
-            kv: KvCache::bytes(&plan.attentions, options)
-                + States::bytes(&plan.recurrents, options),
-            workspace: floats * size_of::<f32>() + Activations::bytes_for(workspace.largest_input),
-        }
-    }
+/// Bytes of the activations and the scratch of a pass.
+pub(crate) fn workspace_bytes(plan: &Plan<'_>, workspace: &Workspace, options: &Options) -> usize {
+    let tables: usize = plan
+        .ropes
+        .iter()
+        .map(|rope| 2 * rope.frequencies.len())
+        .sum();
+    let floats = workspace.slots.iter().sum::<usize>()
+        + tables * options.max_batch_tokens
+        + attention_scratch(plan, options)
+        + Routes::lens(plan, options).iter().sum::<usize>();
+    floats * size_of::<f32>() + Activations::bytes_for(workspace.largest_input)
 }
 
 fn attention_scratch(plan: &Plan<'_>, options: &Options) -> usize {
@@ -109,8 +96,8 @@ impl Cpu {
         let mut pool = Pool::new(options.threads).map_err(|error| NnError::Threads {
             message: error.to_string(),
         })?;
-        let states = States::new(&plan.recurrents, options).map_err(short("the KV cache"))?;
-        let kv = KvCache::new(&plan.attentions, states, options).map_err(short("the KV cache"))?;
+        let kv = KvCache::new(&plan.attentions, &plan.recurrents, options)
+            .map_err(short("the KV cache"))?;
         let routes = Routes::new(Routes::lens(&plan, options));
         let buffers = |sizes: &mut dyn Iterator<Item = usize>| {
             sizes.map(AlignedVec::zeroed).collect::<Result<Vec<_>, _>>()
@@ -246,9 +233,7 @@ impl Attend<'_> {
     fn run<'p, E: Element>(
         self,
         q: &[f32],
-        k: &[f32],
-        v: &[f32],
-        pages: &mut Pair<E>,
+        pages: &Pair<E>,
         place: impl Fn(usize) -> Place<'p> + Sync,
         out: &mut [f32],
     ) {
@@ -258,7 +243,6 @@ impl Attend<'_> {
             shape,
             scratch,
         } = self;
-        attention::store(shape, k, v, &place, &mut pages.keys, &mut pages.values);
         let cache = Cache {
             keys: &pages.keys,
             values: &pages.values,
@@ -375,9 +359,10 @@ impl Backend for Cpu {
                 shape,
                 scratch: &mut this.attention_scratch,
             };
+            pages.store(attend.shape, k, v, &place);
             match pages {
-                Pages::F16(pages) => attend.run(q, k, v, pages, place, out),
-                Pages::F32(pages) => attend.run(q, k, v, pages, place, out),
+                Pages::F16(pages) => attend.run(q, pages, place, out),
+                Pages::F32(pages) => attend.run(q, pages, place, out),
             }
         });
         out
@@ -417,7 +402,7 @@ impl Backend for Cpu {
             let rows = first..first + of_sequence.len();
             let [out, qkv, a, b] = &mut buffers;
             let qkv = &mut qkv[rows.start * shape.qkv_len()..rows.end * shape.qkv_len()];
-            let (taken, state) = self.kv.states.of(layer.0, of_sequence[0].0.0);
+            let (taken, state) = self.kv.state(layer.0, of_sequence[0].0);
             short_conv(
                 &mut self.pool,
                 self.isa,

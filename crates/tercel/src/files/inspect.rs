@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use tercel_formats::Checkpoint;
 use tercel_formats::checkpoint::Packaging;
+use tercel_nn::KvPart;
 use tercel_nn::Runner;
 
 use super::{ModelFiles, defaults};
@@ -34,6 +35,7 @@ impl ModelFiles {
         let max_context = resolve_context(max_context, model.trained_context)?;
         let options = options(
             max_context,
+            None,
             DEFAULT_PREFILL_CHUNK,
             machine::physical_cores(),
         );
@@ -69,7 +71,7 @@ impl ModelFiles {
             template: self.template(&checkpoint).ok().flatten(),
             sampling: defaults::of_files(self, &checkpoint).0,
             max_context,
-            memory: memory.into(),
+            memory: (&memory).into(),
             model,
         })
     }
@@ -119,25 +121,34 @@ pub struct ModelSummary {
 }
 
 /// What a model takes of the memory, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct MemoryUse {
     /// The packed weights.
     pub weights_bytes: usize,
-    /// Keys and values of the whole context.
+    /// Keys and values of the whole context, of all sequences.
     pub kv_bytes: usize,
+    /// The same for each kind of layer.
+    pub kv: Vec<KvPart>,
+    /// The states of recurrent layers, of all sequences.
+    pub recurrent_bytes: usize,
     /// Buffers of the computation.
     pub workspace_bytes: usize,
+    /// What is kept of prompts and replies for later ones that begin alike.
+    pub prefix_cache_bytes: usize,
     /// The sum.
     pub total_bytes: usize,
 }
 
-impl From<tercel_nn::Memory> for MemoryUse {
-    fn from(memory: tercel_nn::Memory) -> Self {
+impl From<&tercel_nn::Memory> for MemoryUse {
+    fn from(memory: &tercel_nn::Memory) -> Self {
         Self {
             weights_bytes: memory.weights_bytes,
-            kv_bytes: memory.kv_bytes,
+            kv_bytes: memory.kv_bytes(),
+            kv: memory.kv.clone(),
+            recurrent_bytes: memory.recurrent_bytes,
             workspace_bytes: memory.workspace_bytes,
+            prefix_cache_bytes: memory.prefix_cache_bytes,
             total_bytes: memory.total(),
         }
     }

@@ -23,7 +23,12 @@ fn reply(stop_reason: StopReason) -> Reply {
 }
 
 fn open(capacity: usize) -> (Sender, Receiver) {
-    pipe(capacity, Instant::now(), reply(StopReason::Cancelled))
+    pipe(
+        capacity,
+        Instant::now(),
+        reply(StopReason::Cancelled),
+        Arc::default(),
+    )
 }
 
 fn delta(token_index: usize) -> Event {
@@ -40,12 +45,21 @@ fn reason(event: Option<Result<Event, Error>>) -> StopReason {
     }
 }
 
+/// Waits for room as the engine's thread does; whether anybody still reads.
+fn wait_for_room(sender: &Sender) -> bool {
+    while !sender.has_room() && !sender.is_cancelled() {
+        sender.0.producer.wait(None);
+    }
+    !sender.is_cancelled()
+}
+
 #[test]
 fn a_slow_reader_paces_the_producer_and_loses_nothing() {
     let (sender, receiver) = open(4);
     let producer = thread::spawn(move || {
         sender.start().expect("not cancelled");
         for i in 0..100 {
+            assert!(wait_for_room(&sender));
             assert!(sender.send(delta(i)).is_continue());
             let waiting = sender.0.lock().events.len();
             assert!(waiting <= 4, "{waiting} events wait");
@@ -71,12 +85,45 @@ fn a_dropped_reader_frees_a_waiting_producer() {
     let (sender, receiver) = open(1);
     let producer = thread::spawn(move || {
         sender.start().expect("not cancelled");
-        while sender.send(delta(0)).is_continue() {}
+        while wait_for_room(&sender) {
+            let _ = sender.send(delta(0));
+        }
         sender.finish(None, Ok(reply(StopReason::Cancelled)));
     });
     thread::sleep(Duration::from_millis(20));
     drop(receiver);
     producer.join().expect("the producer ended");
+}
+
+#[test]
+fn a_task_is_woken_by_the_next_event() {
+    struct Flag(AtomicBool);
+    impl std::task::Wake for Flag {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+    let flag = Arc::new(Flag(AtomicBool::new(false)));
+    let waker = Waker::from(Arc::clone(&flag));
+    let context = Context::from_waker(&waker);
+    let woken = || flag.0.swap(false, Ordering::SeqCst);
+    let (sender, receiver) = open(2);
+    sender.start().expect("not cancelled");
+    assert!(receiver.poll_next(&context).is_pending());
+    assert!(!woken());
+    assert!(sender.send(delta(0)).is_continue());
+    assert!(woken());
+    assert!(
+        matches!(receiver.poll_next(&context), Poll::Ready(Some(Ok(event))) if event == delta(0))
+    );
+    assert!(receiver.poll_next(&context).is_pending());
+    sender.finish(None, Ok(reply(StopReason::Eos)));
+    assert!(woken());
+    assert!(matches!(
+        receiver.poll_next(&context),
+        Poll::Ready(Some(Ok(Event::Done(_))))
+    ));
+    assert!(matches!(receiver.poll_next(&context), Poll::Ready(None)));
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! The engine's behaviour through its public face, around models made of closures.
 
-use std::sync::atomic::AtomicUsize;
 use std::thread;
 use std::time::Duration;
 
-use crate::testing::{VOCAB_SIZE, chaotic, engine, engine_with_chunks, says};
+use crate::testing::{
+    MAX_SEQUENCES, QUEUE, VOCAB_SIZE, chaotic, engine, engine_that_guesses, engine_with_chunks,
+    says,
+};
 use crate::{Engine, Error, Event, Reply, Request, StopReason, TokenId};
 
 use super::*;
@@ -319,14 +321,22 @@ fn a_dropped_stream_frees_the_engine() {
 #[test]
 fn dropping_the_engine_ends_what_runs_and_what_waits() {
     let (engine, _) = engine(100_000, chaotic);
-    // Nobody reads, so the engine's thread waits for room.
     let running = engine
         .stream(prompt(2).max_new_tokens(90_000))
         .expect("accepted");
+    let others = (1..MAX_SEQUENCES).map(|_| {
+        let mut stream = engine
+            .stream(prompt(2).max_new_tokens(90_000))
+            .expect("accepted");
+        stream.next().expect("an event").expect("no error");
+        stream
+    });
+    let others: Vec<_> = others.collect();
     let waiting = engine.stream(prompt(2)).expect("accepted");
     thread::sleep(Duration::from_millis(50));
     let start = Instant::now();
     drop(engine);
+    drop(others);
     assert!(start.elapsed() < Duration::from_secs(1));
     let (deltas, reply) = read(running);
     assert_eq!(reply.stop_reason, StopReason::Cancelled);
@@ -397,50 +407,240 @@ fn logits_that_are_not_numbers_end_the_request_and_not_the_engine() {
         .expect("a reply");
 }
 
-#[test]
-fn a_full_queue_is_an_error_for_streams_and_order_is_kept() {
-    static STARTED: AtomicUsize = AtomicUsize::new(0);
-    let (engine, _) = engine(100, |held: &[TokenId]| {
-        STARTED.fetch_add(1, Ordering::SeqCst);
-        thread::sleep(Duration::from_millis(2));
-        chaotic(held)
+/// Streams that take every place of the engine and never end by themselves.
+fn fill(engine: &Engine) -> Vec<crate::Stream> {
+    let started = |stream: &mut crate::Stream| stream.next().expect("an event").expect("no error");
+    let busy = (0..MAX_SEQUENCES).map(|_| {
+        let mut stream = engine
+            .stream(prompt(2).max_new_tokens(9_000))
+            .expect("accepted");
+        started(&mut stream);
+        stream
     });
-    let busy = engine
-        .stream(prompt(2).max_new_tokens(50))
-        .expect("accepted");
-    while STARTED.load(Ordering::SeqCst) == 0 {
-        thread::yield_now();
-    }
-    let waiting: Vec<_> = (0..crate::engine::QUEUE)
+    busy.collect()
+}
+
+#[test]
+fn a_full_queue_is_an_error_and_order_is_kept() {
+    let (engine, _) = engine(10_000, slow(Duration::from_micros(200)));
+    let mut busy = fill(&engine);
+    let waiting: Vec<_> = (0..QUEUE)
         .map(|_| {
             engine
                 .stream(prompt(2).max_new_tokens(1))
                 .expect("accepted")
         })
         .collect();
-    let error = engine.stream(prompt(2)).expect_err("full");
-    assert!(
-        matches!(error, Error::QueueFull { capacity: 64 }),
-        "{error}"
-    );
+    assert_eq!(engine.waiting(), QUEUE);
+    for refused in [
+        engine.stream(prompt(2)).map(|_| ()),
+        engine.generate(prompt(2)).map(|_| ()),
+    ] {
+        let error = refused.expect_err("full");
+        assert!(
+            matches!(error, Error::QueueFull { capacity: QUEUE }),
+            "{error}"
+        );
+    }
     // Cancelled while it waits: over at once.
-    waiting[10].cancel();
-    busy.cancel();
-    drop(busy);
+    waiting[2].cancel();
+    busy.truncate(MAX_SEQUENCES - 1);
     let mut last = 0.0;
     for (i, stream) in waiting.into_iter().enumerate() {
         let reply = stream.wait().expect("a reply");
-        let expected = if i == 10 {
+        let expected = if i == 2 {
             StopReason::Cancelled
         } else {
             StopReason::MaxNewTokens
         };
         assert_eq!(reply.stop_reason, expected);
-        if i != 10 {
+        if i != 2 {
             assert!(reply.timings.queue_seconds >= last - 0.05);
             last = reply.timings.queue_seconds;
         }
     }
+}
+
+#[test]
+fn the_most_urgent_of_those_that_wait_goes_first() {
+    let (engine, _) = engine(10_000, slow(Duration::from_micros(200)));
+    let mut busy = fill(&engine);
+    let urgent = [0, 2, -1, 2].map(|priority| {
+        engine
+            .stream(prompt(2).max_new_tokens(20).priority(priority))
+            .expect("accepted")
+    });
+    busy.truncate(MAX_SEQUENCES - 1);
+    let waited = urgent.map(|stream| stream.wait().expect("a reply").timings.queue_seconds);
+    assert!(waited[1] < waited[3], "{waited:?}");
+    assert!(waited[3] < waited[0], "{waited:?}");
+    assert!(waited[0] < waited[2], "{waited:?}");
+}
+
+#[test]
+fn a_crowd_changes_no_reply() {
+    let request = |i: usize| {
+        Request::prompt(
+            "the beginning that they share, and then ".repeat(1 + i % 3) + &"x".repeat(i),
+        )
+        .seed(i as u64)
+        .temperature(if i.is_multiple_of(3) { 0.0 } else { 1.5 })
+        .max_new_tokens(20 + 3 * i)
+    };
+    let (alone, _) = engine(400, chaotic);
+    let want: Vec<_> = (0..24)
+        .map(|i| alone.generate(request(i)).expect("a reply").tokens)
+        .collect();
+    let (engine, _) = engine(400, chaotic);
+    for round in 0..6 {
+        let streams = (0..4).map(|i| {
+            let i = round * 4 + i;
+            (i, engine.stream(request(i)).expect("accepted"))
+        });
+        for (i, stream) in streams.collect::<Vec<_>>() {
+            let reply = stream.wait().expect("a reply");
+            assert_eq!(reply.tokens, want[i], "request {i}");
+        }
+    }
+}
+
+#[test]
+fn a_reader_that_lags_stops_nobody_else() {
+    let (engine, _) = engine(10_000, chaotic);
+    let lagging = engine
+        .stream(prompt(2).max_new_tokens(5_000))
+        .expect("accepted");
+    let start = Instant::now();
+    let reply = engine
+        .generate(prompt(3).max_new_tokens(2_000))
+        .expect("a reply");
+    assert_eq!(reply.usage.generated_tokens, 2_000);
+    assert!(start.elapsed() < Duration::from_secs(20));
+    let (deltas, reply) = read(lagging);
+    assert_eq!(reply.usage.generated_tokens, 5_000);
+    let text: String = deltas.into_iter().map(|delta| delta.0).collect();
+    assert_eq!(text, reply.text);
+}
+
+#[test]
+fn a_long_prompt_does_not_stop_replies() {
+    let (engine, steps) = engine(10_000, slow(Duration::from_micros(50)));
+    let mut busy = engine
+        .stream(prompt(2).max_new_tokens(9_000))
+        .expect("accepted");
+    busy.next().expect("an event").expect("no error");
+    let long = engine
+        .stream(prompt(2_000).max_new_tokens(1))
+        .expect("accepted");
+    let mut tokens = 0;
+    let start = Instant::now();
+    while !engine
+        .kv_usage()
+        .is_ok_and(|_| start.elapsed() > Duration::from_millis(100))
+    {
+        busy.next().expect("an event").expect("no error");
+        tokens += 1;
+    }
+    assert!(tokens > 10, "{tokens} tokens");
+    assert_eq!(
+        long.wait().expect("a reply").stop_reason,
+        StopReason::MaxNewTokens
+    );
+    let largest = steps.lock().expect("no panic").iter().copied().max();
+    assert!(largest <= Some(5), "a chunk of 4 and a token");
+}
+
+#[test]
+fn a_deadline_ends_a_request_wherever_it_is() {
+    let soon = Duration::from_millis(60);
+    let (engine, _) = engine(10_000, slow(Duration::from_millis(1)));
+    let timed = |request: Request| {
+        let start = Instant::now();
+        let reply = engine.generate(request).expect("a reply");
+        assert_eq!(reply.stop_reason, StopReason::Timeout);
+        assert!(start.elapsed() >= soon, "{:?}", start.elapsed());
+        assert!(start.elapsed() < 20 * soon, "{:?}", start.elapsed());
+        reply
+    };
+    let reply = timed(prompt(2).max_new_tokens(9_000).deadline(soon));
+    assert!(!reply.text.is_empty(), "what there is is kept");
+    assert_eq!(reply.text.len(), reply.tokens.len());
+    let reply = timed(prompt(4_000).deadline(soon));
+    assert!(reply.tokens.is_empty(), "in the prompt");
+    let reply = timed(prompt(4_000).token_timeout(soon));
+    assert!(reply.tokens.is_empty(), "before the first token");
+    let busy = fill(&engine);
+    let reply = timed(prompt(2).deadline(soon));
+    assert!(reply.tokens.is_empty(), "in the queue");
+    assert!(reply.timings.queue_seconds >= 0.06);
+    drop(busy);
+    engine
+        .generate(
+            prompt(2)
+                .max_new_tokens(1)
+                .deadline(Duration::from_secs(60)),
+        )
+        .expect("a reply");
+}
+
+#[test]
+fn guesses_change_no_reply_and_save_passes() {
+    // After a letter comes the next one of the alphabet, mostly.
+    let model = |held: &[TokenId]| {
+        // A pass costs much, a token little, or no guess would pay.
+        thread::sleep(Duration::from_micros(200));
+        let mut row = chaotic(held);
+        let next = 97 + (held.last().copied().unwrap_or(0) + 1 + 26 - 97 % 26) % 26;
+        if held.len() % 37 != 0 {
+            row[next as usize] = 90.0;
+        }
+        row
+    };
+    for temperature in [0.0, 1.0] {
+        let request = || {
+            Request::prompt("abcdefghijklmnopqrstuvwxyz abcdefghijkl")
+                .seed(3)
+                .temperature(temperature)
+                .max_new_tokens(300)
+        };
+        let (plain, plain_steps) = engine(1000, model);
+        let want = plain.generate(request()).expect("a reply");
+        assert_eq!(want.usage.drafted_tokens, 0);
+        let (engine, steps) = engine_that_guesses(1000, model);
+        let reply = engine.generate(request()).expect("a reply");
+        assert_eq!(reply.tokens, want.tokens);
+        assert!(reply.usage.accepted_draft_tokens > 0, "{:?}", reply.usage);
+        assert!(reply.usage.accepted_draft_tokens <= reply.usage.drafted_tokens);
+        let passes = |steps: &crate::testing::Steps| steps.lock().expect("no panic").len();
+        assert_eq!(
+            passes(&steps) + reply.usage.accepted_draft_tokens,
+            passes(&plain_steps)
+        );
+        let off = engine
+            .generate(request().speculation(false))
+            .expect("a reply");
+        assert_eq!((off.usage.drafted_tokens, off.tokens), (0, want.tokens));
+    }
+}
+
+#[test]
+fn another_template_is_another_prompt() {
+    let (engine, _) = engine(1000, chaotic);
+    let request = || Request::chat(vec![crate::Message::user("hello")]).max_new_tokens(2);
+    engine.generate(request()).expect("a reply");
+    let again = engine.generate(request()).expect("a reply");
+    assert!(again.usage.cached_tokens > 0);
+    assert_eq!(again.usage.cache_miss, None);
+    let source = "{% for m in messages %}{{ m.role[0] }}:{{ m.content }}\n{% endfor %}a:{# 2 #}";
+    let other = engine
+        .generate(request().template(source))
+        .expect("a reply");
+    assert_eq!(other.usage.cached_tokens, 0);
+    assert!(other.usage.cache_miss.is_some());
+    let error = engine
+        .generate(request().template("{% if %}"))
+        .expect_err("no template");
+    assert_eq!(error.kind(), "invalid_template");
 }
 
 #[test]

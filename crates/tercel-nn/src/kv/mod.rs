@@ -1,0 +1,890 @@
+//! The KV cache: fixed pools of pages that all sequences share, and what stays of those that ended.
+//!
+//! Layers that see the same stretch of a sequence form a group with one pool of pages. A sequence
+//! takes a page of each group when its tokens reach it; a group with a window gives back what slid
+//! out of it. Whole pages enter the [`index`], where later sequences that begin with the same
+//! tokens find them; they stay there until their room is needed, the longest unused first. A page
+//! that is shared is never written: a sequence that goes on in the middle of one gets a copy.
+
+mod geometry;
+mod index;
+mod pages;
+mod pool;
+mod states;
+#[cfg(test)]
+mod tests;
+
+use tercel_kernels::AllocError;
+use tercel_kernels::ops::attention::{PAGE, Place, Shape};
+
+use crate::NnError;
+use crate::loader::Recurrent;
+use crate::runner::Options;
+pub(crate) use geometry::Geometry;
+pub use geometry::KvPart;
+use geometry::window_pages;
+pub use index::Identity;
+use index::{Index, NONE, Walk};
+pub use pages::KvType;
+pub(crate) use pages::{Pages, Pair};
+use pool::Pool;
+pub(crate) use states::States;
+
+/// Groups of layers with pages of their own: full attention, and three windows.
+const MAX_GROUPS: usize = 4;
+/// Prompt tokens between two states that are kept of a recurrent model.
+const STATE_INTERVAL: usize = 256;
+
+/// A sequence of tokens in the cache: the number of its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SequenceId(pub usize);
+
+/// How the cache keeps the beginnings of sequences for later ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrefixCache {
+    /// Whether it does.
+    pub enabled: bool,
+    /// Bytes beside those of open sequences; as much as one sequence, at most 64 MiB, when `None`.
+    pub bytes: Option<usize>,
+    /// Shorter beginnings are computed anew.
+    pub min_tokens: usize,
+    /// Tokens of a sequence beyond these are not kept.
+    pub max_tokens: usize,
+}
+
+impl Default for PrefixCache {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            bytes: None,
+            min_tokens: 1,
+            max_tokens: usize::MAX,
+        }
+    }
+}
+
+/// What a new sequence took over from earlier ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prefix {
+    /// Tokens that need not be computed.
+    pub tokens: usize,
+    /// Why there are none, or fewer than earlier sequences share with it.
+    pub miss: Option<Miss>,
+}
+
+/// Why a sequence could not take over what an earlier one computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Miss {
+    /// The prefix cache is off.
+    Disabled,
+    /// No sequence in the cache begins like it.
+    NotCached,
+    /// One does, but under another [`Identity`].
+    OtherIdentity,
+    /// Less is shared than the cache is to bother about.
+    TooShort,
+    /// Layers with a window have given back the pages in front of it.
+    WindowGone,
+    /// A recurrent layer's state at that point was not kept.
+    StateGone,
+}
+
+/// How the cache is used, in pages of all kinds of layers together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KvUsage {
+    /// Sequences that are open.
+    pub sequences: usize,
+    /// Pages there are.
+    pub pages: usize,
+    /// Pages that nobody uses.
+    pub free_pages: usize,
+    /// Pages that only the prefix cache uses.
+    pub cached_pages: usize,
+    /// States that only the prefix cache uses.
+    pub cached_states: usize,
+    /// Bytes of the pages and states in use, cached ones included.
+    pub used_bytes: usize,
+    /// Sequences that took over tokens of earlier ones, so far.
+    pub hits: u64,
+    /// Sequences that did not.
+    pub misses: u64,
+    /// Tokens that were taken over.
+    pub reused_tokens: u64,
+    /// Pages that were handed out.
+    pub allocated_pages: u64,
+    /// Pages that became free.
+    pub freed_pages: u64,
+    /// Pages and states that the prefix cache had to give up.
+    pub evictions: u64,
+    /// Requests for a page that could not be met.
+    pub failures: u64,
+}
+
+/// Keys and values of every layer, and which pages belong to which sequence.
+pub(crate) struct KvCache {
+    layers: Vec<LayerKv>,
+    groups: Vec<Group>,
+    group_of: Vec<usize>,
+    sequences: Vec<Sequence>,
+    index: Index,
+    settings: PrefixCache,
+    max_context: usize,
+    max_batch_tokens: usize,
+    state_bytes: usize,
+    usage: KvUsage,
+    /// What recurrent layers know of each sequence.
+    pub(crate) states: States,
+}
+
+/// One layer's part of the cache.
+pub(crate) struct LayerKv {
+    pub(crate) shape: Shape,
+    pub(crate) pages: Pages,
+}
+
+/// Layers that share page numbers.
+struct Group {
+    window: Option<usize>,
+    page_bytes: usize,
+    /// Pages that open sequences may have promised to them.
+    live: usize,
+    promised: usize,
+    pool: Pool,
+}
+
+/// A place for a sequence; it keeps its buffers.
+#[derive(Default)]
+struct Sequence {
+    is_open: bool,
+    tokens: Vec<u32>,
+    /// The pages of each group; [`NONE`] where they slid out of the window.
+    tables: [Vec<u32>; MAX_GROUPS],
+    /// Pages promised to it, of each group.
+    promised: [usize; MAX_GROUPS],
+    /// What it shares with others; nothing of one that is to leave no trace.
+    identity: Option<Identity>,
+    /// The last page in the index, and how many are.
+    node: u32,
+    indexed: usize,
+    state: u32,
+    /// Lengths at which a state is to be kept, the next one last.
+    stops: Vec<usize>,
+}
+
+/// What of the cache a new sequence can go on from.
+struct Found {
+    tokens: usize,
+    /// Nodes of whole pages.
+    path: Vec<u32>,
+    /// A page to copy.
+    partial: Option<u32>,
+    state: u32,
+    /// Tokens that some sequence shares, whether or not they are of use.
+    matched: usize,
+    miss: Option<Miss>,
+}
+
+impl KvCache {
+    pub(crate) fn new(
+        shapes: &[Shape],
+        recurrents: &[Recurrent],
+        options: &Options,
+    ) -> Result<Self, AllocError> {
+        let geometry = Geometry::of(shapes, recurrents, options);
+        let layers = shapes.iter().zip(&geometry.group_of).map(|(shape, group)| {
+            let size = &geometry.groups[*group];
+            Ok(LayerKv {
+                shape: *shape,
+                pages: Pages::zeroed(shape, options.kv_type, size.live + size.cached)?,
+            })
+        });
+        let layers = layers.collect::<Result<_, AllocError>>()?;
+        let states = States::new(recurrents, geometry.live_states + geometry.cached_states)?;
+        let nodes = geometry.nodes();
+        let groups = geometry.groups.iter().map(|size| Group {
+            window: size.window,
+            page_bytes: size.page_bytes,
+            live: size.live,
+            promised: 0,
+            pool: Pool::new(size.live + size.cached),
+        });
+        let sequence = |_| {
+            let pages = options.max_context.div_ceil(PAGE);
+            let mut sequence = Sequence {
+                tokens: Vec::with_capacity(options.max_context),
+                node: NONE,
+                state: NONE,
+                ..Sequence::default()
+            };
+            for table in sequence.tables.iter_mut().take(geometry.groups.len()) {
+                table.reserve_exact(pages);
+            }
+            sequence
+        };
+        Ok(Self {
+            layers,
+            groups: groups.collect(),
+            sequences: (0..options.max_sequences).map(sequence).collect(),
+            index: Index::with_capacity(nodes),
+            settings: options.prefix_cache.clone(),
+            max_context: options.max_context,
+            max_batch_tokens: options.max_batch_tokens,
+            state_bytes: States::slot_bytes(recurrents),
+            group_of: geometry.group_of,
+            usage: KvUsage::default(),
+            states,
+        })
+    }
+
+    /// An empty sequence that shares nothing.
+    pub(crate) fn add_sequence(&mut self) -> Result<SequenceId, NnError> {
+        let id = self.vacancy(self.max_context)?;
+        self.begin(id, None, self.max_context, NONE)?;
+        Ok(SequenceId(id))
+    }
+
+    /// A sequence for `tokens`, which is to have at most `max_len` in the end, with as much of the
+    /// first `reusable` of them as the cache has.
+    pub(crate) fn open(
+        &mut self,
+        tokens: &[u32],
+        reusable: usize,
+        max_len: usize,
+        identity: Identity,
+    ) -> Result<(SequenceId, Prefix), NnError> {
+        let max_len = max_len.min(self.max_context);
+        let id = self.vacancy(max_len)?;
+        let tokens = &tokens[..reusable.min(tokens.len())];
+        let found = self.lookup(identity, tokens);
+        // What it goes on from must not be evicted for what it needs.
+        for page in &found.path {
+            self.index.node_mut(*page).pins += 1;
+        }
+        if let Some(node) = found.partial {
+            self.index.node_mut(node).pins += 1;
+        }
+        let begun = self.begin(id, Some(identity), max_len, found.state);
+        let attached = begun.and_then(|()| self.attach(id, tokens, &found));
+        for page in found.path.iter().chain(&found.partial) {
+            self.index.node_mut(*page).pins -= 1;
+        }
+        if let Err(error) = attached {
+            self.close(id, false);
+            return Err(error);
+        }
+        self.plan_stops(id, tokens.len(), &found);
+        match found.tokens {
+            0 => self.usage.misses += 1,
+            _ => self.usage.hits += 1,
+        }
+        self.usage.reused_tokens += found.tokens as u64;
+        let prefix = Prefix {
+            tokens: found.tokens,
+            miss: found.miss,
+        };
+        Ok((SequenceId(id), prefix))
+    }
+
+    /// Ends a sequence; what can be of use to others stays.
+    pub(crate) fn remove_sequence(&mut self, id: SequenceId) {
+        self.close(id.0, true);
+    }
+
+    /// Tokens of a sequence; 0 for one that does not exist.
+    pub(crate) fn len(&self, id: SequenceId) -> usize {
+        let open = self.sequences.get(id.0).filter(|sequence| sequence.is_open);
+        open.map_or(0, |sequence| sequence.tokens.len())
+    }
+
+    /// The most tokens that the next pass may append: up to where a state is to be kept.
+    pub(crate) fn until_stop(&self, id: SequenceId) -> usize {
+        let sequence = &self.sequences[id.0];
+        let stop = sequence.stops.last();
+        stop.map_or(usize::MAX, |stop| {
+            stop.saturating_sub(sequence.tokens.len()).max(1)
+        })
+    }
+
+    /// Makes room for `tokens` after those of the sequence.
+    pub(crate) fn extend(&mut self, id: SequenceId, tokens: &[u32]) -> Result<(), NnError> {
+        let open = self.sequences.get(id.0).filter(|sequence| sequence.is_open);
+        let len = open.ok_or(NnError::UnknownSequence)?.tokens.len();
+        let needed = len.saturating_add(tokens.len());
+        if needed > self.max_context {
+            return Err(NnError::KvFull {
+                capacity: self.max_context,
+                needed,
+            });
+        }
+        // Only now it is certain that what the last pass appended stays.
+        self.publish(id.0);
+        self.slide(id.0);
+        for group in 0..self.groups.len() {
+            while self.sequences[id.0].tables[group].len() < needed.div_ceil(PAGE) {
+                let Some(page) = self.take_page(group) else {
+                    self.usage.failures += 1;
+                    self.shorten(id.0, len);
+                    let capacity = self.groups[group].live * PAGE;
+                    return Err(NnError::KvFull { capacity, needed });
+                };
+                self.sequences[id.0].tables[group].push(page);
+            }
+        }
+        self.sequences[id.0].tokens.extend_from_slice(tokens);
+        Ok(())
+    }
+
+    /// Takes back the last `n` tokens of the last [`extend`](Self::extend).
+    pub(crate) fn rollback(&mut self, id: SequenceId, n: usize) {
+        if let Some(sequence) = self.sequences.get(id.0).filter(|it| it.is_open) {
+            let len = sequence.tokens.len().saturating_sub(n);
+            self.shorten(id.0, len);
+        }
+    }
+
+    /// Keeps the state of a sequence where one is wanted; its last tokens have been computed.
+    pub(crate) fn settle(&mut self, id: SequenceId) {
+        let len = self.len(id);
+        let stops = &mut self.sequences[id.0].stops;
+        while stops.pop_if(|stop| *stop < len).is_some() {}
+        if stops.pop_if(|stop| *stop == len).is_none() {
+            return;
+        }
+        self.publish(id.0);
+        let Sequence { node, state, .. } = self.sequences[id.0];
+        if node == NONE || self.index.node(node).state != NONE {
+            return;
+        }
+        if let Some(kept) = self.take_state(NONE) {
+            self.states.copy(state, kept);
+            self.index.node_mut(node).state = kept;
+        }
+    }
+
+    /// One layer's pages, and where each of `tokens` (sequence, position) lies in them.
+    pub(crate) fn layer<'k>(
+        &'k mut self,
+        layer: usize,
+        tokens: &'k [(SequenceId, usize)],
+    ) -> (&'k mut LayerKv, impl Fn(usize) -> Place<'k> + Sync) {
+        let sequences = &self.sequences;
+        let group = self.group_of[layer];
+        let place = move |token: usize| {
+            let (id, position) = tokens[token];
+            let pages = &sequences[id.0].tables[group];
+            Place { position, pages }
+        };
+        (&mut self.layers[layer], place)
+    }
+
+    /// A recurrent layer's state of a sequence.
+    pub(crate) fn state(&mut self, layer: usize, id: SequenceId) -> (&mut [f32], &mut [f32]) {
+        self.states.of(layer, self.sequences[id.0].state)
+    }
+
+    /// Forgets all prefixes that no open sequence uses.
+    pub(crate) fn clear_prefixes(&mut self) {
+        while let Some(leaf) = self.oldest(|_, node| node.is_leaf() && node.pins == 0) {
+            self.forget(leaf);
+        }
+    }
+
+    /// How the cache is used.
+    pub(crate) fn usage(&self) -> KvUsage {
+        let mut usage = KvUsage {
+            sequences: self.sequences.iter().filter(|it| it.is_open).count(),
+            cached_states: self.index.iter().filter(|(_, it)| it.state != NONE).count(),
+            ..self.usage
+        };
+        let mut used_bytes = (usage.cached_states + usage.sequences) * self.state_bytes;
+        for (number, group) in self.groups.iter().enumerate() {
+            usage.pages += group.pool.pages();
+            usage.free_pages += group.pool.free();
+            let only_cached = |page: u32| page != NONE && group.pool.users(page) == 1;
+            let mut nodes = self.index.iter();
+            let mut cached = 0;
+            nodes.by_ref().for_each(|(_, node)| {
+                cached += usize::from(only_cached(node.pages[number]));
+            });
+            usage.cached_pages += cached;
+            used_bytes += (group.pool.pages() - group.pool.free()) * group.page_bytes;
+        }
+        usage.used_bytes = used_bytes;
+        usage
+    }
+
+    /// A place for a sequence of up to `max_len` tokens.
+    fn vacancy(&self, max_len: usize) -> Result<usize, NnError> {
+        let capacity = self.sequences.len();
+        let id = self.sequences.iter().position(|it| !it.is_open);
+        let id = id.ok_or(NnError::TooManySequences { capacity })?;
+        for group in &self.groups {
+            if group.promised + self.promise(group, max_len) > self.limit(group) {
+                return Err(NnError::KvBusy { tokens: max_len });
+            }
+        }
+        Ok(id)
+    }
+
+    /// Pages that a sequence of `max_len` tokens needs of a group.
+    fn promise(&self, group: &Group, max_len: usize) -> usize {
+        let all = max_len.div_ceil(PAGE);
+        group
+            .window
+            .map_or(all, |window| all.min(window_pages(window)))
+    }
+
+    /// Pages of a group that may be promised; those that the tokens of a pass need on top stay out.
+    fn limit(&self, group: &Group) -> usize {
+        let all = self.sequences.len() * self.max_context.div_ceil(PAGE);
+        match group.window {
+            Some(_) if group.live < all => group.live - self.max_batch_tokens.div_ceil(PAGE),
+            _ => group.live,
+        }
+    }
+
+    fn begin(
+        &mut self,
+        id: usize,
+        identity: Option<Identity>,
+        max_len: usize,
+        needed: u32,
+    ) -> Result<(), NnError> {
+        let mut promised = [0; MAX_GROUPS];
+        for (promised, group) in promised.iter_mut().zip(&self.groups) {
+            *promised = self.promise(group, max_len);
+        }
+        for (promised, group) in promised.iter().zip(&mut self.groups) {
+            group.promised += promised;
+        }
+        let sequence = &mut self.sequences[id];
+        sequence.is_open = true;
+        sequence.promised = promised;
+        sequence.identity = identity.filter(|_| self.settings.enabled);
+        sequence.node = NONE;
+        sequence.indexed = 0;
+        sequence.state = NONE;
+        sequence.stops.clear();
+        if !self.states.is_empty() {
+            let state = self.take_state(needed).ok_or(NnError::TooManySequences {
+                capacity: self.sequences.len(),
+            });
+            match state {
+                Ok(state) => {
+                    self.states.clear(state);
+                    self.sequences[id].state = state;
+                }
+                Err(error) => {
+                    self.close(id, false);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a sequence what was found for its tokens.
+    fn attach(&mut self, id: usize, tokens: &[u32], found: &Found) -> Result<(), NnError> {
+        let whole = found.path.len();
+        for group in 0..self.groups.len() {
+            let seen = self.groups[group]
+                .window
+                .map_or(0, |window| (found.tokens + 1).saturating_sub(window));
+            for (number, node) in found.path.iter().enumerate() {
+                let page = self.index.node(*node).pages[group];
+                let page = if (number + 1) * PAGE <= seen {
+                    NONE
+                } else {
+                    page
+                };
+                if page != NONE {
+                    self.groups[group].pool.share(page);
+                }
+                self.sequences[id].tables[group].push(page);
+            }
+            if let Some(node) = found.partial {
+                let own = self.take_page(group).ok_or(NnError::KvBusy {
+                    tokens: tokens.len(),
+                })?;
+                self.sequences[id].tables[group].push(own);
+                let from = self.index.node(node).pages[group];
+                let layers = self.layers.iter_mut().zip(&self.group_of);
+                for (layer, _) in layers.filter(|(_, of)| **of == group) {
+                    layer.pages.copy_page(&layer.shape, from, own);
+                }
+            }
+        }
+        if found.state != NONE {
+            let own = self.sequences[id].state;
+            self.states.copy(found.state, own);
+        }
+        // The ancestors of what is used last are used later, so that leaves go first.
+        for node in found.partial.iter().chain(found.path.iter().rev()) {
+            self.index.touch(*node);
+        }
+        let sequence = &mut self.sequences[id];
+        sequence.tokens.extend_from_slice(&tokens[..found.tokens]);
+        sequence.indexed = whole;
+        sequence.node = found.path.last().copied().unwrap_or(NONE);
+        if sequence.node != NONE {
+            let node = sequence.node;
+            self.index.node_mut(node).pins += 1;
+        }
+        Ok(())
+    }
+
+    /// The most of `tokens` that a sequence can go on from.
+    fn lookup(&self, identity: Identity, tokens: &[u32]) -> Found {
+        let mut found = Found {
+            tokens: 0,
+            path: Vec::new(),
+            partial: None,
+            state: NONE,
+            matched: 0,
+            miss: None,
+        };
+        if !self.settings.enabled {
+            found.miss = Some(Miss::Disabled);
+            return found;
+        }
+        let Walk { path, partial } = self.index.walk(identity, tokens);
+        let whole = path.len() * PAGE;
+        found.matched = whole + partial.map_or(0, |(_, shared)| shared);
+        if found.matched == 0 {
+            let otherwise = self.index.is_known_otherwise(identity, tokens);
+            found.miss = Some(if otherwise {
+                Miss::OtherIdentity
+            } else {
+                Miss::NotCached
+            });
+            return found;
+        }
+        let partial = self.usable_partial(identity, path.last().copied(), tokens, whole, partial);
+        let mut lacks = None;
+        let with_partial = partial.map(|(node, shared)| (whole + shared, Some(node)));
+        let wholes = (1..=path.len()).rev().map(|pages| (pages * PAGE, None));
+        for (len, partial) in with_partial.into_iter().chain(wholes) {
+            let path = &path[..len / PAGE];
+            if !self.has_windows(path, partial, len) {
+                lacks.get_or_insert(Miss::WindowGone);
+                continue;
+            }
+            let last = partial.or(path.last().copied());
+            let state = last.map_or(NONE, |node| self.index.node(node).state);
+            if !self.states.is_empty() && state == NONE {
+                lacks.get_or_insert(Miss::StateGone);
+                continue;
+            }
+            (found.tokens, found.partial, found.state) = (len, partial, state);
+            found.path.extend_from_slice(path);
+            break;
+        }
+        if found.tokens < self.settings.min_tokens && found.tokens > 0 {
+            let matched = found.matched;
+            let none = Found {
+                tokens: 0,
+                path: Vec::new(),
+                partial: None,
+                state: NONE,
+                matched,
+                miss: Some(Miss::TooShort),
+            };
+            return none;
+        }
+        found.miss = lacks;
+        if found.tokens == 0 && found.miss.is_none() {
+            found.miss = Some(Miss::StateGone);
+        }
+        found
+    }
+
+    /// A page whose first tokens go on from `path`: for a recurrent model one whose state is just
+    /// after them.
+    fn usable_partial(
+        &self,
+        identity: Identity,
+        parent: Option<u32>,
+        tokens: &[u32],
+        whole: usize,
+        longest: Option<(u32, usize)>,
+    ) -> Option<(u32, usize)> {
+        if self.states.is_empty() {
+            return longest;
+        }
+        let rest = &tokens[whole..];
+        (1..=rest.len().min(PAGE - 1)).rev().find_map(|shared| {
+            let node = self
+                .index
+                .find(parent.unwrap_or(NONE), identity, &rest[..shared])?;
+            (self.index.node(node).state != NONE).then_some((node, shared))
+        })
+    }
+
+    /// Whether every page that a token at position `len` sees is there.
+    fn has_windows(&self, path: &[u32], partial: Option<u32>, len: usize) -> bool {
+        let groups = self.groups.iter().enumerate();
+        groups
+            .filter_map(|(number, group)| Some((number, group.window?)))
+            .all(|(number, window)| {
+                let first = (len + 1).saturating_sub(window) / PAGE;
+                let seen = path.iter().skip(first).chain(&partial);
+                seen.into_iter()
+                    .all(|node| self.index.node(*node).pages[number] != NONE)
+            })
+    }
+
+    /// Lengths at which the state of a new sequence is worth keeping: at intervals, where it parts
+    /// from others, and before the end of its prompt.
+    fn plan_stops(&mut self, id: usize, reusable: usize, found: &Found) {
+        let Sequence {
+            stops, identity, ..
+        } = &mut self.sequences[id];
+        if self.states.is_empty() || identity.is_none() {
+            return;
+        }
+        let page = |len: usize| len / PAGE * PAGE;
+        let last = reusable.min(self.settings.max_tokens);
+        stops.extend((1..=last / STATE_INTERVAL).map(|interval| interval * STATE_INTERVAL));
+        stops.extend([page(found.matched.min(last)), page(last)]);
+        stops.retain(|stop| *stop > found.tokens);
+        stops.sort_unstable_by(|a, b| b.cmp(a));
+        stops.dedup();
+    }
+
+    /// Puts the whole pages of a sequence into the index.
+    fn publish(&mut self, id: usize) {
+        let Some(identity) = self.sequences[id].identity else {
+            return;
+        };
+        loop {
+            let Sequence {
+                tokens,
+                node: parent,
+                indexed,
+                ..
+            } = &self.sequences[id];
+            let (parent, indexed) = (*parent, *indexed);
+            let end = (indexed + 1) * PAGE;
+            if end > tokens.len().min(self.settings.max_tokens) {
+                return;
+            }
+            let page = &tokens[end - PAGE..end];
+            let node = match self.index.find(parent, identity, page) {
+                Some(node) => node,
+                None => {
+                    let shorter = self.index.find_beginning(parent, identity, page);
+                    let node = self.index.add(parent, identity, page);
+                    // What ended here before is part of the new page now.
+                    if let Some(shorter) = shorter.filter(|it| self.is_superseded(*it)) {
+                        self.forget(shorter);
+                    }
+                    node
+                }
+            };
+            self.merge(id, indexed, node);
+            if parent != NONE {
+                self.index.node_mut(parent).pins -= 1;
+            }
+            self.index.node_mut(node).pins += 1;
+            let sequence = &mut self.sequences[id];
+            sequence.node = node;
+            sequence.indexed += 1;
+        }
+    }
+
+    fn is_superseded(&self, node: u32) -> bool {
+        let node = self.index.node(node);
+        node.pins == 0 && node.state == NONE && node.is_leaf()
+    }
+
+    /// Makes a page of a sequence and a node with the same tokens one: each takes from the other
+    /// what it lacks, and what both have is kept once.
+    fn merge(&mut self, id: usize, number: usize, node: u32) {
+        for (group, table) in self.sequences[id].tables.iter_mut().enumerate() {
+            let Some(own) = table.get_mut(number) else {
+                continue;
+            };
+            let pool = &mut self.groups[group].pool;
+            let kept = &mut self.index.node_mut(node).pages[group];
+            match (*own, *kept) {
+                (NONE, _) => {}
+                (page, NONE) => {
+                    pool.share(page);
+                    *kept = page;
+                }
+                (page, same) if page == same => {}
+                (page, other) => {
+                    pool.share(other);
+                    self.usage.freed_pages += u64::from(pool.give_back(page));
+                    *own = other;
+                }
+            }
+        }
+    }
+
+    /// Gives back pages that no later token of the sequence sees.
+    fn slide(&mut self, id: usize) {
+        let sequence = &mut self.sequences[id];
+        let len = sequence.tokens.len();
+        for (group, table) in self.groups.iter_mut().zip(&mut sequence.tables) {
+            let Some(window) = group.window else {
+                continue;
+            };
+            let seen = (len + 1).saturating_sub(window);
+            let gone = table.iter_mut().take(seen / PAGE).rev();
+            for page in gone.take_while(|page| **page != NONE) {
+                self.usage.freed_pages += u64::from(group.pool.give_back(*page));
+                *page = NONE;
+            }
+        }
+    }
+
+    fn shorten(&mut self, id: usize, len: usize) {
+        let sequence = &mut self.sequences[id];
+        sequence.tokens.truncate(len);
+        for (group, table) in self.groups.iter_mut().zip(&mut sequence.tables) {
+            for page in table.drain(len.div_ceil(PAGE).min(table.len())..) {
+                self.usage.freed_pages += u64::from(group.pool.give_back(page));
+            }
+        }
+    }
+
+    fn close(&mut self, id: usize, keep: bool) {
+        if !self.sequences.get(id).is_some_and(|it| it.is_open) {
+            return;
+        }
+        if keep {
+            self.publish(id);
+            self.keep_end(id);
+        }
+        self.shorten(id, 0);
+        let sequence = &mut self.sequences[id];
+        sequence.is_open = false;
+        for (promised, group) in sequence.promised.iter().zip(&mut self.groups) {
+            group.promised -= promised;
+        }
+        let node = std::mem::replace(&mut sequence.node, NONE);
+        let state = std::mem::replace(&mut sequence.state, NONE);
+        if node != NONE {
+            self.index.node_mut(node).pins -= 1;
+        }
+        if state != NONE {
+            self.states.give_back(state);
+        }
+    }
+
+    /// Puts what follows the last whole page into the index, and the state after it.
+    fn keep_end(&mut self, id: usize) {
+        let Sequence {
+            tokens,
+            identity,
+            node: parent,
+            indexed,
+            state,
+            ..
+        } = &self.sequences[id];
+        let (&Some(identity), parent, indexed, state) = (identity, *parent, *indexed, *state)
+        else {
+            return;
+        };
+        let rest = &tokens[indexed * PAGE..];
+        if tokens.len() > self.settings.max_tokens {
+            return;
+        }
+        let last = if rest.is_empty() {
+            parent
+        } else {
+            let node = match self.index.find(parent, identity, rest) {
+                Some(node) => node,
+                None => {
+                    let shorter = self.index.find_beginning(parent, identity, rest);
+                    let node = self.index.add(parent, identity, rest);
+                    if let Some(shorter) = shorter.filter(|it| self.is_superseded(*it)) {
+                        self.forget(shorter);
+                    }
+                    node
+                }
+            };
+            self.merge(id, indexed, node);
+            node
+        };
+        if last != NONE && state != NONE && self.index.node(last).state == NONE {
+            self.index.node_mut(last).state = state;
+            self.sequences[id].state = NONE;
+        }
+        if last != NONE {
+            self.index.touch(last);
+        }
+    }
+
+    /// A page of a group, taken from the prefix cache where none is free.
+    fn take_page(&mut self, group: usize) -> Option<u32> {
+        while self.groups[group].pool.free() == 0 {
+            let pool = &self.groups[group].pool;
+            let is_whole = self.groups[group].window.is_none();
+            let victim = self.oldest(|_, node| {
+                let page = node.pages[group];
+                let is_ours = page != NONE && pool.users(page) == 1 && node.pins == 0;
+                // Without its keys and values of full attention, a node is worth nothing.
+                is_ours && (!is_whole || node.is_leaf())
+            })?;
+            self.usage.evictions += 1;
+            if is_whole {
+                self.forget(victim);
+            } else {
+                let page = std::mem::replace(&mut self.index.node_mut(victim).pages[group], NONE);
+                self.usage.freed_pages += u64::from(self.groups[group].pool.give_back(page));
+                self.drop_if_empty(victim);
+            }
+        }
+        self.usage.allocated_pages += 1;
+        self.groups[group].pool.take()
+    }
+
+    /// A state, taken from the prefix cache where none is free; never `needed`.
+    fn take_state(&mut self, needed: u32) -> Option<u32> {
+        if self.states.free() == 0 {
+            let victim = self.oldest(|_, node| node.state != NONE && node.state != needed)?;
+            let state = std::mem::replace(&mut self.index.node_mut(victim).state, NONE);
+            self.states.give_back(state);
+            self.usage.evictions += 1;
+            self.drop_if_empty(victim);
+        }
+        self.states.take()
+    }
+
+    /// Removes nodes that hold nothing any more, from `node` upwards.
+    fn drop_if_empty(&mut self, mut node: u32) {
+        while node != NONE {
+            let it = self.index.node(node);
+            let is_empty = it.pages.iter().all(|page| *page == NONE) && it.state == NONE;
+            if !is_empty || !it.is_leaf() || it.pins > 0 {
+                return;
+            }
+            let parent = it.parent();
+            self.index.remove(node);
+            node = parent;
+        }
+    }
+
+    /// The node that was not used for the longest time, of those that `may` go.
+    fn oldest(&self, may: impl Fn(u32, &index::Node) -> bool) -> Option<u32> {
+        let nodes = self.index.iter().filter(|(id, node)| may(*id, node));
+        nodes.min_by_key(|(_, node)| node.used).map(|(id, _)| id)
+    }
+
+    /// Removes a leaf with all it holds.
+    fn forget(&mut self, node: u32) {
+        let it = self.index.node_mut(node);
+        let state = std::mem::replace(&mut it.state, NONE);
+        let pages = it.pages;
+        for (group, page) in self.groups.iter_mut().zip(pages) {
+            self.usage.freed_pages += u64::from(group.pool.give_back(page));
+        }
+        if state != NONE {
+            self.states.give_back(state);
+        }
+        self.index.remove(node);
+    }
+}

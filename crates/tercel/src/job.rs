@@ -1,0 +1,103 @@
+//! Work for the engine's thread.
+
+use std::sync::mpsc::SyncSender;
+use std::time::{Duration, Instant};
+
+use tercel_nn::Identity;
+use tercel_text::{PromptEnd, ThinkTags};
+
+use crate::TokenId;
+use crate::error::Error;
+use crate::model::Model;
+use crate::pipe::Sender;
+
+/// A request.
+pub(crate) enum Job {
+    /// Generate a reply.
+    Generate(Box<Generate>),
+    /// Score a text.
+    Score(Score),
+}
+
+/// Something to be done to the model between two passes.
+pub(crate) type Task = Box<dyn FnOnce(&mut dyn Model) + Send>;
+
+/// A request whose prompt is checked: not empty, inside the vocabulary, with room for one more
+/// token in the context.
+pub(crate) struct Generate {
+    pub(crate) prompt: Vec<TokenId>,
+    /// What the prompt's tokens do not say of it.
+    pub(crate) identity: Identity,
+    /// How the reply marks a thought; nothing where none is looked for.
+    pub(crate) tags: Option<ThinkTags>,
+    pub(crate) end: PromptEnd,
+    /// What ends a thought by force.
+    pub(crate) closing: Vec<TokenId>,
+    /// Tokens that the reply may have.
+    pub(crate) room: usize,
+    pub(crate) terms: Terms,
+    pub(crate) events: Sender,
+}
+
+/// How urgent a request is, and how long it may take.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Terms {
+    pub(crate) priority: i32,
+    /// From acceptance to the end.
+    pub(crate) deadline: Option<Duration>,
+    /// From one token to the next, and from the start of the work to the first.
+    pub(crate) token_timeout: Option<Duration>,
+    /// Whether tokens may be guessed and checked several at a time.
+    pub(crate) speculation: bool,
+}
+
+/// Tokens to score: checked like a prompt, and `from` is below the last position.
+pub(crate) struct Score {
+    pub(crate) tokens: Vec<TokenId>,
+    pub(crate) from: usize,
+    pub(crate) result: SyncSender<Result<Vec<f64>, Error>>,
+}
+
+impl Job {
+    /// Higher ones go first.
+    pub(crate) fn priority(&self) -> i32 {
+        match self {
+            Self::Generate(request) => request.terms.priority,
+            Self::Score(_) => 0,
+        }
+    }
+
+    /// When it is too late for an answer.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Generate(request) => request.deadline(),
+            Self::Score(_) => None,
+        }
+    }
+
+    /// Whether nobody waits for the answer any more.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        match self {
+            Self::Generate(request) => request.events.is_cancelled(),
+            Self::Score(_) => false,
+        }
+    }
+
+    /// Ends it with an error before it began.
+    pub(crate) fn fail(self, error: Error) {
+        match self {
+            Self::Generate(request) => request.events.finish(None, Err(error)),
+            Self::Score(request) => {
+                // A caller that has gone needs no answer.
+                let _ = request.result.send(Err(error));
+            }
+        }
+    }
+}
+
+impl Generate {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let deadline = self.terms.deadline?;
+        self.events.accepted().checked_add(deadline)
+    }
+}

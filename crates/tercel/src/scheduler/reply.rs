@@ -1,0 +1,228 @@
+//! A reply while it is written.
+
+use std::time::{Duration, Instant};
+
+use tercel_text::{ReplyPiece, ReplyStream, Tokenizer};
+
+use crate::TokenId;
+use crate::job::{Generate, Terms};
+use crate::pipe::Sender;
+use crate::reply::{Event, Reply, StopReason};
+use crate::sampler::Sampler;
+use crate::speculate::Speculation;
+
+/// A reply, and all it takes to go on with it.
+pub(super) struct Writing {
+    pub(super) reply: Reply,
+    text: ReplyStream,
+    /// What ends the thought by force, once.
+    closing: Vec<TokenId>,
+    pub(super) sampler: Sampler,
+    pub(super) speculation: Speculation,
+    pub(super) events: Sender,
+    terms: Terms,
+    started: Instant,
+    /// When the first token came.
+    first: Option<Instant>,
+    /// When the latest token came.
+    last: Option<Instant>,
+}
+
+impl Writing {
+    /// Begins a reply with the prompt's tokens.
+    pub(super) fn new(request: Generate, mut reply: Reply, cached: usize) -> (Self, Vec<TokenId>) {
+        let Generate {
+            prompt,
+            tags,
+            end,
+            closing,
+            terms,
+            events,
+            ..
+        } = request;
+        let started = Instant::now();
+        reply.usage.prompt_tokens = prompt.len();
+        reply.usage.cached_tokens = cached;
+        reply.timings.queue_seconds = (started - events.accepted()).as_secs_f64();
+        let mut sampler = Sampler::default();
+        sampler.begin(&reply.settings, &prompt);
+        reply
+            .tokens
+            .reserve(reply.settings.max_new_tokens.min(1024));
+        let writing = Self {
+            text: ReplyStream::new(tags, end, &reply.settings.stop),
+            reply,
+            closing,
+            sampler,
+            speculation: Speculation::new(terms.speculation),
+            events,
+            terms,
+            started,
+            first: None,
+            last: None,
+        };
+        (writing, prompt)
+    }
+
+    /// The index of the next token.
+    pub(super) fn step(&self) -> u64 {
+        self.reply.tokens.len() as u64
+    }
+
+    /// Tokens that the reply may still get.
+    pub(super) fn left(&self) -> usize {
+        let most = self.reply.settings.max_new_tokens;
+        most.saturating_sub(self.reply.tokens.len())
+    }
+
+    /// Why it has to end now, whatever comes.
+    pub(super) fn interrupted(&self, now: Instant) -> Option<StopReason> {
+        if self.events.is_cancelled() {
+            return Some(StopReason::Cancelled);
+        }
+        let is_late = |since: Instant, most: Option<Duration>| {
+            most.is_some_and(|most| now.saturating_duration_since(since) >= most)
+        };
+        let waits_since = self.last.unwrap_or(self.started);
+        let late = is_late(self.events.accepted(), self.terms.deadline)
+            // A reader that does not read is not the model's fault.
+            || (self.events.has_room() && is_late(waits_since, self.terms.token_timeout));
+        late.then_some(StopReason::Timeout)
+    }
+
+    /// When [`interrupted`](Self::interrupted) is to be asked at the latest.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let deadline = self.terms.deadline;
+        let whole = deadline.and_then(|most| self.events.accepted().checked_add(most));
+        let waits_since = self.last.unwrap_or(self.started);
+        let token = self.terms.token_timeout;
+        let token = token.and_then(|most| waits_since.checked_add(most));
+        [whole, token].into_iter().flatten().min()
+    }
+
+    /// Makes `token` part of the reply, and whatever must follow it. `tokens` are those of prompt
+    /// and reply.
+    pub(super) fn accept(
+        &mut self,
+        token: TokenId,
+        tokens: &mut Vec<TokenId>,
+        tokenizer: &Tokenizer,
+        max_context: usize,
+    ) -> Option<StopReason> {
+        let end = self.add(token, tokens, tokenizer, max_context);
+        if end.is_some() || !self.must_close(tokens.len(), max_context) {
+            return end;
+        }
+        let closing = std::mem::take(&mut self.closing);
+        closing
+            .into_iter()
+            .find_map(|token| self.add(token, tokens, tokenizer, max_context))
+    }
+
+    fn add(
+        &mut self,
+        token: TokenId,
+        tokens: &mut Vec<TokenId>,
+        tokenizer: &Tokenizer,
+        max_context: usize,
+    ) -> Option<StopReason> {
+        self.sampler.accept(token);
+        let now = Instant::now();
+        self.first.get_or_insert(now);
+        self.last = Some(now);
+        let reply = &mut self.reply;
+        let token_index = reply.tokens.len();
+        reply.tokens.push(token);
+        tokens.push(token);
+        if tokenizer.is_end(token) && !reply.settings.ignore_eos {
+            return Some(StopReason::Eos);
+        }
+        let was_thinking = self.text.is_thinking();
+        let piece = self.text.push(tokenizer, token);
+        if was_thinking || self.text.is_thinking() {
+            reply.usage.thinking_tokens = reply.tokens.len();
+        }
+        let stopped = piece.stopped;
+        for event in split(piece, token_index, reply) {
+            if self.events.send(event).is_break() {
+                return Some(StopReason::Cancelled);
+            }
+        }
+        if let Some(stop) = stopped {
+            reply.stop_sequence = reply.settings.stop.get(stop).cloned();
+            Some(StopReason::StopSequence)
+        } else if reply.tokens.len() >= reply.settings.max_new_tokens {
+            Some(StopReason::MaxNewTokens)
+        } else if tokens.len() >= max_context {
+            Some(StopReason::ContextFull)
+        } else {
+            None
+        }
+    }
+
+    /// Whether the thought has to end now, for the answer's sake. Where there is no room for an
+    /// answer, nothing would be gained.
+    fn must_close(&self, tokens: usize, max_context: usize) -> bool {
+        let Reply {
+            settings, usage, ..
+        } = &self.reply;
+        let left = self.left().min(max_context.saturating_sub(tokens));
+        let left = left.saturating_sub(self.closing.len());
+        let most = settings.max_thinking_tokens;
+        let is_over = most.is_some_and(|most| usage.thinking_tokens >= most);
+        self.text.is_thinking() && left > 0 && (is_over || left <= settings.min_answer_tokens)
+    }
+
+    /// Ends the reply, with the text that was held back until now.
+    pub(super) fn finish(mut self, reason: StopReason) {
+        let mut reply = self.reply;
+        let rest = if reason == StopReason::StopSequence {
+            ReplyPiece::default()
+        } else {
+            self.text.finish()
+        };
+        // At the end the rest is thought or answer, never both.
+        let token_index = reply.tokens.len().saturating_sub(1);
+        let last = split(rest, token_index, &mut reply).next();
+        reply.stop_reason = reason;
+        reply.usage.generated_tokens = reply.tokens.len();
+        let accepted = self.events.accepted();
+        let timings = &mut reply.timings;
+        let now = Instant::now();
+        timings.prefill_seconds = (self.first.unwrap_or(now) - self.started).as_secs_f64();
+        if let (Some(first), Some(last)) = (self.first, self.last) {
+            timings.time_to_first_token = (first - accepted).as_secs_f64();
+            timings.decode_seconds = (last - first).as_secs_f64();
+        }
+        timings.total_seconds = (now - accepted).as_secs_f64();
+        timings.set_rates(&reply.usage);
+        self.events.finish(last, Ok(reply));
+    }
+}
+
+/// Ends a request that was too late before it began.
+pub(super) fn expire(request: Generate) {
+    let Some(mut reply) = request.events.start() else {
+        return;
+    };
+    reply.stop_reason = StopReason::Timeout;
+    let waited = request.events.accepted().elapsed().as_secs_f64();
+    reply.timings.queue_seconds = waited;
+    reply.timings.total_seconds = waited;
+    request.events.finish(None, Ok(reply));
+}
+
+/// Adds a piece to the reply, and gives its events.
+fn split(piece: ReplyPiece, token_index: usize, reply: &mut Reply) -> impl Iterator<Item = Event> {
+    let ReplyPiece { thought, text, .. } = piece;
+    reply.text.push_str(&text);
+    if !thought.is_empty() {
+        reply.thinking.get_or_insert_default().push_str(&thought);
+    }
+    let thinking = (!thought.is_empty()).then_some(Event::Thinking {
+        text: thought,
+        token_index,
+    });
+    let delta = (!text.is_empty()).then_some(Event::Delta { text, token_index });
+    thinking.into_iter().chain(delta)
+}
