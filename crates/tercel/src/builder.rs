@@ -13,6 +13,7 @@ use tercel_text::{ChatTemplate, Tokenizer};
 use crate::engine::{Engine, Info, Parts, QUEUE};
 use crate::error::Error;
 use crate::files::{ModelFiles, defaults, resolve_context, summary};
+use crate::lifecycle::{LoadHooks, LoadReport, LoadTimer, State};
 use crate::machine;
 use crate::model::{RunnerModel, options};
 use crate::request::Template;
@@ -36,8 +37,9 @@ pub struct EngineBuilder {
     sampling: Sampling,
     store: Option<Store>,
     offline: bool,
-    on_progress: Box<dyn FnMut(&Progress) + Send>,
-    cancel: Box<dyn Fn() -> bool + Send + Sync>,
+    pub(crate) on_progress: Box<dyn FnMut(&Progress) + Send>,
+    pub(crate) cancel: Box<dyn Fn() -> bool + Send + Sync>,
+    pub(crate) hooks: LoadHooks,
 }
 
 impl EngineBuilder {
@@ -55,6 +57,7 @@ impl EngineBuilder {
             offline: false,
             on_progress: Box::new(|_| {}),
             cancel: Box::new(|| false),
+            hooks: LoadHooks::default(),
         }
     }
 
@@ -142,6 +145,7 @@ impl EngineBuilder {
     /// not compile; [`Error::Cancelled`].
     pub fn load(mut self) -> Result<Engine, Error> {
         let started = Instant::now();
+        let mut timer = LoadTimer::start(std::mem::take(&mut self.hooks));
         let threads = self.checked_threads()?;
         let weights = self.checked_weights()?;
         // Errors that need no model come before a download.
@@ -164,9 +168,12 @@ impl EngineBuilder {
             ..options(max_context, self.prefill_chunk, threads)
         };
         let needed = Runner::estimate(&checkpoint, &options).map_err(|e| files.model_error(e))?;
+        timer.reached(State::AssetsVerified);
+        timer.make_room(needed)?;
         check_memory(needed, machine::available_bytes())?;
 
-        let (runner, tokenizer) = self.load_parts(&files, &checkpoint, &options, &mut tracker)?;
+        let (runner, tokenizer) =
+            self.load_parts(&files, &checkpoint, &options, &mut tracker, &mut timer)?;
         check_vocabulary(&tokenizer, model.vocab_size).map_err(|e| files.model_error(e))?;
         let (sampling, mut notes) = defaults::of_files(&files, &checkpoint);
         notes.extend(model.left_out.iter().cloned());
@@ -185,8 +192,10 @@ impl EngineBuilder {
             threads: runner.threads(),
             memory: runner.memory().into(),
             load_seconds: 0.0,
+            load_report: LoadReport::default(),
             notes,
         };
+        timer.reached(State::RuntimeInitialized);
 
         let tokenizer = Arc::new(tokenizer);
         let control = Arc::new(Control::default());
@@ -204,9 +213,11 @@ impl EngineBuilder {
             .map_err(|error| Error::Internal {
                 message: format!("no thread: {error}"),
             })?;
+        timer.reached(State::BuffersAllocated);
         tracker.ready();
         let info = Info {
             load_seconds: started.elapsed().as_secs_f64(),
+            load_report: timer.into_report(),
             ..info
         };
         Ok(Engine::new(Parts {
@@ -263,6 +274,7 @@ impl EngineBuilder {
         checkpoint: &Checkpoint<'_>,
         options: &Options,
         tracker: &mut ProgressTracker<'_>,
+        timer: &mut LoadTimer,
     ) -> Result<(Runner, Tokenizer), Error> {
         thread::scope(|scope| {
             let building = scope.spawn(|| files.tokenizer_of(checkpoint));
@@ -278,6 +290,9 @@ impl EngineBuilder {
                 }
             };
             let runner = Runner::load(checkpoint, options, &mut progress);
+            if runner.is_ok() {
+                timer.reached(State::WeightsLoaded);
+            }
             let tokenizer = building.join().map_err(|_| Error::Internal {
                 message: "the tokenizer could not be built".to_owned(),
             })?;

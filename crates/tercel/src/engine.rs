@@ -15,6 +15,7 @@ use crate::builder::EngineBuilder;
 use crate::chat::Chat;
 use crate::error::Error;
 use crate::files::{MemoryUse, ModelSummary};
+use crate::lifecycle::LoadReport;
 use crate::pipe::{Receiver, pipe};
 use crate::reply::{Reply, StopReason, Timings, Usage};
 use crate::request::{Prompt, Prompter, Request, Template};
@@ -56,6 +57,8 @@ pub struct Info {
     pub memory: MemoryUse,
     /// Seconds that loading took, the fetch included.
     pub load_seconds: f64,
+    /// What each phase of it took.
+    pub load_report: LoadReport,
     /// What the user should know: parts of the file that could not be used, and why.
     pub notes: Vec<String>,
 }
