@@ -40,6 +40,8 @@ pub struct EngineBuilder {
     pub(crate) on_progress: Box<dyn FnMut(&Progress) + Send>,
     pub(crate) cancel: Box<dyn Fn() -> bool + Send + Sync>,
     pub(crate) hooks: LoadHooks,
+    /// The context where none is asked for, as far as the model was trained for it.
+    pub(crate) usual_context: Option<usize>,
 }
 
 impl EngineBuilder {
@@ -58,6 +60,7 @@ impl EngineBuilder {
             on_progress: Box::new(|_| {}),
             cancel: Box::new(|| false),
             hooks: LoadHooks::default(),
+            usual_context: None,
         }
     }
 
@@ -161,7 +164,10 @@ impl EngineBuilder {
         let files = ModelFiles::of(&local)?;
         let checkpoint = files.checkpoint()?;
         let model = summary(&files, &checkpoint)?;
-        let max_context = resolve_context(self.max_context, model.trained_context)?;
+        let usual = self
+            .usual_context
+            .map(|usual| usual.min(model.trained_context));
+        let max_context = resolve_context(self.max_context.or(usual), model.trained_context)?;
         let options = Options {
             weights,
             kv_type: if self.exact { KvType::F32 } else { KvType::F16 },

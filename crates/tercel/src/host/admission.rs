@@ -104,7 +104,13 @@ mod tests {
         assert_eq!(denied.available_bytes, 40);
         let second = budget.admit("b", &needed(40)).expect("to the last byte");
         drop(first);
-        assert_eq!(budget.admit("c", &needed(61)).expect_err("no room").available_bytes, 60);
+        assert_eq!(
+            budget
+                .admit("c", &needed(61))
+                .expect_err("no room")
+                .available_bytes,
+            60
+        );
         drop(second);
         budget.admit("c", &needed(100)).expect("all of it");
     }

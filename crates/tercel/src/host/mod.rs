@@ -38,6 +38,7 @@ mod spec;
 mod status;
 #[cfg(test)]
 mod tests;
+mod text_runner;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -53,6 +54,7 @@ use shared::{Settings, Shared};
 use slot::{Availability, Slot};
 pub use spec::ModelSpec;
 pub use status::{HealthFault, MemoryFootprint, ModelStatus};
+pub use text_runner::{GenerationConfig, RunnerError, RunnerStats, TextRunner};
 
 use crate::lifecycle::{LoadReport, RequestLengths, State, process_memory};
 
@@ -105,7 +107,10 @@ impl Host {
             return refuse("warm_up_percent", percent.to_string(), "50 to 80");
         }
         let shared = &self.inner.shared;
-        let expires = spec.idle_ttl.unwrap_or(shared.settings().idle_ttl).is_some();
+        let expires = spec
+            .idle_ttl
+            .unwrap_or(shared.settings().idle_ttl)
+            .is_some();
         let mut models = shared.lock();
         if models.slots.contains_key(&name) {
             return Err(HostError::AlreadyRegistered { name });
@@ -337,7 +342,8 @@ impl HostBuilder {
 
     /// What all models together may take of the memory, in bytes, by default what the system has.
     pub fn max_bytes(mut self, bytes: u64) -> Self {
-        self.admissions.push(Box::new(admission::Budget::new(bytes)));
+        self.admissions
+            .push(Box::new(admission::Budget::new(bytes)));
         self
     }
 
@@ -454,7 +460,10 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         let mut threads = self.shared.close();
-        let watcher = self.watcher.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let watcher = self
+            .watcher
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Watcher::Running(thread) = std::mem::replace(watcher, Watcher::Forbidden) {
             threads.push(thread);
         }

@@ -63,7 +63,6 @@ struct Task {
 struct Outcome {
     loaded: Loaded,
     report: LoadReport,
-    ready: Box<dyn FnOnce() + Send>,
 }
 
 impl Shared {
@@ -119,7 +118,7 @@ impl Shared {
                     let name = name.to_owned();
                     return Err(HostError::Failed { name, failure });
                 }
-                Availability::Absent if waited_for == Some(slot.epoch) => {
+                Availability::Absent if waited_for == Some(slot.epoch) && slot.is_cancelled() => {
                     let name = name.to_owned();
                     return Err(HostError::Unloaded { name });
                 }
@@ -138,7 +137,11 @@ impl Shared {
                     waited: timeout.unwrap_or(waited),
                 });
             }
+            slot.waiting += 1;
             models = self.wait(models, timeout.map(|timeout| timeout - waited));
+            if let Some(slot) = models.slots.get_mut(name) {
+                slot.waiting = slot.waiting.saturating_sub(1);
+            }
         }
     }
 
@@ -173,7 +176,10 @@ impl Shared {
             } else if state != State::Unloading {
                 return Ok(());
             }
-            let left = self.settings.drain_timeout.saturating_sub(started.elapsed());
+            let left = self
+                .settings
+                .drain_timeout
+                .saturating_sub(started.elapsed());
             // A load ends within one step once it is cancelled, however long that takes.
             let left = (!slot.is_loading).then_some(left);
             models = self.wait(models, left);
@@ -199,7 +205,9 @@ impl Shared {
         let mut models = self.lock();
         while !models.is_closing {
             let slots = models.slots.values();
-            let next = slots.filter_map(|slot| slot.expires(self.settings.idle_ttl)).min();
+            let next = slots
+                .filter_map(|slot| slot.expires(self.settings.idle_ttl))
+                .min();
             let now = self.clock.now();
             models = match next {
                 Some(at) if at <= now => {
@@ -211,7 +219,10 @@ impl Shared {
                     let waited = self.idle.wait_timeout(models, at - now);
                     waited.unwrap_or_else(PoisonError::into_inner).0
                 }
-                None => self.idle.wait(models).unwrap_or_else(PoisonError::into_inner),
+                None => self
+                    .idle
+                    .wait(models)
+                    .unwrap_or_else(PoisonError::into_inner),
             };
         }
     }
@@ -309,7 +320,10 @@ impl Shared {
         timeout: Option<Duration>,
     ) -> MutexGuard<'a, Models> {
         match timeout {
-            None => self.changed.wait(models).unwrap_or_else(PoisonError::into_inner),
+            None => self
+                .changed
+                .wait(models)
+                .unwrap_or_else(PoisonError::into_inner),
             Some(timeout) => {
                 let waited = self.changed.wait_timeout(models, timeout);
                 waited.unwrap_or_else(PoisonError::into_inner).0
@@ -324,7 +338,12 @@ impl Shared {
             slot.enter(State::Serving);
         }
         slot.running += 1;
-        Ok(Lease::new(Arc::clone(self), name.into(), slot.epoch, engine))
+        Ok(Lease::new(
+            Arc::clone(self),
+            name.into(),
+            slot.epoch,
+            engine,
+        ))
     }
 
     /// Begins a load on a thread of its own: it goes on when those who wait for it leave.
@@ -366,6 +385,7 @@ impl Shared {
                 slot.fail(Error::Internal { message }.into());
             }
         }
+        self.changed.notify_all();
     }
 
     fn work(self: &Arc<Self>, task: Task) {
@@ -408,8 +428,7 @@ impl Shared {
         let (this, model, into) = (Arc::clone(self), name.to_owned(), Arc::clone(&admitted));
         let room = move |needed: Memory| {
             let grants = this.make_room(&model, needed)?;
-            *into.lock().unwrap_or_else(PoisonError::into_inner) =
-                (needed.total() as u64, grants);
+            *into.lock().unwrap_or_else(PoisonError::into_inner) = (needed.total() as u64, grants);
             Ok(())
         };
         let (this, model) = (Arc::clone(self), name.to_owned());
@@ -429,6 +448,8 @@ impl Shared {
         result?;
         report.end_phase(State::WarmupRun, started.elapsed().as_secs_f64() * 1e3);
         self.update(name, epoch, |slot| slot.reach(State::WarmupRun));
+        // Nothing can fail from here on, and who waits should find it told.
+        ready();
         let (bytes, grants) =
             std::mem::take(&mut *admitted.lock().unwrap_or_else(PoisonError::into_inner));
         let loaded = Loaded {
@@ -439,7 +460,6 @@ impl Shared {
         Ok(Outcome {
             loaded,
             report,
-            ready,
         })
     }
 
@@ -447,42 +467,33 @@ impl Shared {
     fn finish(&self, name: &str, epoch: u64, outcome: Result<Outcome, Failure>) {
         let mut models = self.lock();
         let now = self.clock.now();
-        // What nobody wants any more is dropped when the lock is free again.
-        let mut unwanted = None;
-        if let Some(slot) = models.at(name, epoch) {
-            match outcome {
-                Ok(outcome) if !slot.is_cancelled() => {
-                    slot.reach(State::Ready);
-                    slot.is_loading = false;
-                    slot.loaded = Some(outcome.loaded);
-                    slot.report = outcome.report;
-                    slot.idle_since = now;
-                    slot.loads += 1;
-                    drop(models);
-                    (outcome.ready)();
-                    self.notify();
-                    return;
-                }
-                Err(failure) if !slot.is_cancelled() => {
-                    slot.is_loading = false;
-                    slot.fail(failure);
-                }
-                other => {
-                    slot.begin_unload("cancelled");
-                    unwanted = other.ok();
-                }
-            }
-        } else {
-            unwanted = outcome.ok();
-        }
-        drop(models);
-        drop(unwanted);
-        self.update(name, epoch, |slot| {
-            if slot.life.state() == State::Unloading {
+        let Some(slot) = models.at(name, epoch) else {
+            // The host is gone. What was loaded goes when the lock is free again.
+            drop(models);
+            return;
+        };
+        if slot.is_cancelled() {
+            slot.begin_unload("cancelled");
+            drop(models);
+            drop(outcome);
+            self.update(name, epoch, |slot| {
                 slot.enter(State::Uninitialized);
                 slot.is_loading = false;
+            });
+            return;
+        }
+        slot.is_loading = false;
+        match outcome {
+            Ok(Outcome { loaded, report }) => {
+                slot.reach(State::Ready);
+                slot.loaded = Some(loaded);
+                slot.report = report;
+                slot.idle_since = now;
+                slot.loads += 1;
             }
-        });
+            Err(failure) => slot.fail(failure),
+        }
+        drop(models);
         self.notify();
     }
 
@@ -511,7 +522,9 @@ impl Shared {
         }
         let use_ = needed.into();
         let admissions = self.admissions.iter();
-        admissions.map(|admission| admission.admit(name, &use_)).collect()
+        admissions
+            .map(|admission| admission.admit(name, &use_))
+            .collect()
     }
 
     /// Unloads the idle model that was used least recently.
@@ -534,12 +547,7 @@ impl Shared {
     }
 
     /// Takes a model out of the memory, if it is there and `may_go` still holds.
-    fn take_down(
-        &self,
-        name: &str,
-        reason: &'static str,
-        may_go: impl Fn(&Slot) -> bool,
-    ) -> bool {
+    fn take_down(&self, name: &str, reason: &'static str, may_go: impl Fn(&Slot) -> bool) -> bool {
         let mut models = self.lock();
         let Some(slot) = models.slots.get_mut(name) else {
             return false;

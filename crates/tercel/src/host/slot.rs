@@ -37,6 +37,8 @@ pub(super) struct Slot {
     pub(super) thread: Option<JoinHandle<()>>,
     /// Leases that are out.
     pub(super) running: usize,
+    /// Callers who will take one as soon as they can.
+    pub(super) waiting: usize,
     /// It is to be unloaded once nothing runs.
     pub(super) is_draining: bool,
     /// It is to be restarted once nothing runs, for this reason.
@@ -111,6 +113,7 @@ impl Slot {
             cancel: Arc::default(),
             thread: None,
             running: 0,
+            waiting: 0,
             is_draining: false,
             unhealthy: None,
             idle_since: Duration::ZERO,
@@ -141,7 +144,8 @@ impl Slot {
 
     /// Whether it could leave the memory without anyone noticing.
     pub(super) fn is_idle(&self) -> bool {
-        matches!(self.availability(), Availability::Ready) && self.running == 0
+        let is_ready = matches!(self.availability(), Availability::Ready);
+        is_ready && self.running == 0 && self.waiting == 0
     }
 
     /// Takes a step that this module knows to be legal.
@@ -161,6 +165,7 @@ impl Slot {
         self.enter(State::Unloading);
         self.unloaded_by = Some(reason);
         self.unhealthy = None;
+        self.is_draining = false;
         self.faults = 0;
         self.loaded.take()
     }

@@ -46,6 +46,18 @@ impl ModelSpec {
         Self::loaded_by(move |job| load(make(), job))
     }
 
+    /// For tests: a model that is made, not loaded, with the shortest warm-up.
+    #[cfg(test)]
+    pub(crate) fn made_by(make: impl Fn() -> Engine + Send + Sync + 'static) -> Self {
+        let load = move |_| {
+            Ok(Loading {
+                engine: make(),
+                ready: Box::new(|| {}),
+            })
+        };
+        Self::loaded_by(load).warm_up(WarmUp::new().context_tokens(0))
+    }
+
     pub(super) fn loaded_by(
         load: impl Fn(LoadJob) -> Result<Loading, Error> + Send + Sync + 'static,
     ) -> Self {

@@ -153,7 +153,10 @@ fn ten_first_callers_share_one_load() {
     assert_eq!((status.state, status.running), (State::Serving, 10));
     drop(leases);
     let status = host.status("m").expect("known");
-    assert_eq!((status.state, status.running, status.loads), (State::Ready, 0, 1));
+    assert_eq!(
+        (status.state, status.running, status.loads),
+        (State::Ready, 0, 1)
+    );
 }
 
 #[test]
@@ -171,16 +174,28 @@ fn ten_first_callers_share_one_failure_until_it_is_reset() {
         Err(HostError::Failed { failure, .. }) => failure,
         other => panic!("no failure: {other:?}"),
     };
-    let mut failures: Vec<_> = ten_callers(&host, || {}).into_iter().map(failure_of).collect();
+    let mut failures: Vec<_> = ten_callers(&host, || {})
+        .into_iter()
+        .map(failure_of)
+        .collect();
     // Later callers get it too; it is not tried again, not even when it would succeed.
     fails.store(false, Ordering::SeqCst);
     failures.push(failure_of(host.get("m")));
-    assert!(failures.iter().all(|failure| Arc::ptr_eq(failure, &failures[0])));
+    assert!(
+        failures
+            .iter()
+            .all(|failure| Arc::ptr_eq(failure, &failures[0]))
+    );
     assert_eq!(loads.load(Ordering::SeqCst), 1);
     let error = host.get("m").expect_err("kept");
     assert_eq!(error.kind(), "empty_prompt");
     assert_eq!(error.to_string(), "`m` cannot be used: the prompt is empty");
-    assert!(error.hint().expect("a hint").contains("until the model is reset"));
+    assert!(
+        error
+            .hint()
+            .expect("a hint")
+            .contains("until the model is reset")
+    );
     assert_eq!(host.status("m").expect("known").state, State::Failed);
 
     host.reset("m").expect("known");
@@ -192,10 +207,10 @@ fn ten_first_callers_share_one_failure_until_it_is_reset() {
 fn one_who_stops_waiting_stops_nothing_for_the_others() {
     let (spec, open, loads) = gated();
     let host = host_of(spec);
+    let cancel = host.cancel_wait();
     thread::scope(|scope| {
         let stay = scope.spawn(|| host.get("m"));
         until(&host, "m", |status| status.is_loading);
-        let cancel = host.cancel_wait();
         let leave = scope.spawn(|| host.get_unless("m", &cancel));
         cancel.cancel();
         let left = leave.join().expect("no panic").expect_err("cancelled");
@@ -203,7 +218,10 @@ fn one_who_stops_waiting_stops_nothing_for_the_others() {
         let late = host.get_within("m", Duration::from_millis(5));
         let late = late.expect_err("not yet");
         assert_eq!(late.kind(), "model_not_ready");
-        assert_eq!(late.to_string(), "`m` is not ready, it is uninitialized after 5 ms");
+        assert_eq!(
+            late.to_string(),
+            "`m` is not ready, it is uninitialized after 5 ms"
+        );
         open.send(()).expect("it waits");
         stay.join().expect("no panic").expect("ready");
     });
@@ -274,7 +292,9 @@ fn an_unload_waits_for_what_runs_but_not_for_ever() {
         while !shared.lock().get("m").expect("known").is_draining {
             thread::yield_now();
         }
-        let late = host.get_within("m", Duration::ZERO).expect_err("it is to go");
+        let late = host
+            .get_within("m", Duration::ZERO)
+            .expect_err("it is to go");
         assert_eq!(late.kind(), "model_not_ready");
         drop(lease);
         unload.join().expect("no panic").expect("unloaded");
@@ -310,7 +330,10 @@ fn a_model_that_is_idle_for_too_long_is_unloaded() {
     hands.advance(1000);
     assert_eq!(host.sweep(), ["long"]);
     let status = host.status("brief").expect("known");
-    assert_eq!((status.state, status.unloaded_by), (State::Uninitialized, Some("idle")));
+    assert_eq!(
+        (status.state, status.unloaded_by),
+        (State::Uninitialized, Some("idle"))
+    );
     assert_eq!(names.map(|name| host.is_loaded(name)), [false, true, false]);
     drop(host.get("brief").expect("it loads again"));
     assert_eq!(host.status("brief").expect("known").loads, 2);
@@ -327,7 +350,9 @@ fn idle_models_go_by_themselves() {
         let lease = host.get("m").expect("ready");
         until(&host, "m", |status| status.state == State::Serving);
         drop(lease);
-        until(&host, "m", |status| status.state == State::Uninitialized && !status.is_loading);
+        until(&host, "m", |status| {
+            status.state == State::Uninitialized && !status.is_loading
+        });
     }
     assert_eq!(host.status("m").expect("known").unloaded_by, Some("idle"));
 }
@@ -350,24 +375,43 @@ fn the_model_used_least_recently_makes_room_and_one_in_use_never_does() {
     }
     assert_eq!(host.memory_footprint().footprint_bytes, 80);
     let c = host.get("c").expect("b makes room");
-    assert_eq!(["a", "b", "c"].map(|name| host.is_loaded(name)), [true, false, true]);
-    assert_eq!(host.status("b").expect("known").unloaded_by, Some("evicted"));
+    assert_eq!(
+        ["a", "b", "c"].map(|name| host.is_loaded(name)),
+        [true, false, true]
+    );
+    assert_eq!(
+        host.status("b").expect("known").unloaded_by,
+        Some("evicted")
+    );
 
     let a = host.get("a").expect("loaded");
     let error = host.get("b").expect_err("both are in use");
     assert_eq!(error.kind(), "insufficient_memory");
     drop(a);
     // The reason is kept, though there would be room by now.
-    assert_eq!(host.get("b").expect_err("kept").kind(), "insufficient_memory");
+    assert_eq!(
+        host.get("b").expect_err("kept").kind(),
+        "insufficient_memory"
+    );
     host.reset("b").expect("known");
     drop(host.get("b").expect("a makes room"));
-    assert_eq!(["a", "b", "c"].map(|name| host.is_loaded(name)), [false, true, true]);
+    assert_eq!(
+        ["a", "b", "c"].map(|name| host.is_loaded(name)),
+        [false, true, true]
+    );
 
     drop(c);
     let error = host.get("giant").expect_err("larger than everything");
     assert_eq!(error.kind(), "insufficient_memory");
-    assert_eq!(host.memory_footprint().footprint_bytes, 0, "all made room in vain");
-    assert_eq!(host.memory_footprint_of("a").expect("known").footprint_mb, 0.0);
+    assert_eq!(
+        host.memory_footprint().footprint_bytes,
+        0,
+        "all made room in vain"
+    );
+    assert_eq!(
+        host.memory_footprint_of("a").expect("known").footprint_mb,
+        0.0
+    );
 }
 
 #[test]
@@ -379,7 +423,9 @@ fn failures_of_the_model_restart_it_and_those_of_requests_do_not() {
         lease.generate(ask(prompt)).expect_err("it fails").kind()
     };
     let restarted = |n: u64| {
-        until(&host, "m", |status| status.state == State::Ready && status.restarts == n);
+        until(&host, "m", |status| {
+            status.state == State::Ready && status.restarts == n
+        });
         assert_eq!(loads.load(Ordering::SeqCst) as u64, n + 1);
     };
     for _ in 0..9 {
@@ -389,7 +435,10 @@ fn failures_of_the_model_restart_it_and_those_of_requests_do_not() {
     for prompt in ["X", "X"] {
         assert_eq!(fails(prompt), "invalid_logits");
     }
-    host.get("m").expect("ready").generate(ask("fine")).expect("a reply");
+    host.get("m")
+        .expect("ready")
+        .generate(ask("fine"))
+        .expect("a reply");
     for prompt in ["X", "X"] {
         assert_eq!(fails(prompt), "invalid_logits");
     }
@@ -397,8 +446,14 @@ fn failures_of_the_model_restart_it_and_those_of_requests_do_not() {
     restarted(0);
     fails("X");
     restarted(1);
-    assert_eq!(host.status("m").expect("known").unloaded_by, Some("generation_failures"));
-    host.get("m").expect("ready").generate(ask("fine")).expect("a reply");
+    assert_eq!(
+        host.status("m").expect("known").unloaded_by,
+        Some("generation_failures")
+    );
+    host.get("m")
+        .expect("ready")
+        .generate(ask("fine"))
+        .expect("a reply");
 
     // An engine that stopped is no use at all.
     assert_eq!(fails("P"), "internal");
@@ -408,9 +463,17 @@ fn failures_of_the_model_restart_it_and_those_of_requests_do_not() {
     assert_eq!(fails("P"), "internal");
     let error = host.get("m").expect_err("enough");
     assert_eq!(error.kind(), "unhealthy");
-    assert!(error.to_string().contains("restarted 2 times (runtime_fault)"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("restarted 2 times (runtime_fault)"),
+        "{error}"
+    );
     host.reload("m").expect("it is asked for");
-    host.get("m").expect("ready").generate(ask("fine")).expect("a reply");
+    host.get("m")
+        .expect("ready")
+        .generate(ask("fine"))
+        .expect("a reply");
 }
 
 #[test]
@@ -420,8 +483,11 @@ fn a_restart_waits_for_what_runs() {
     let lease = host.get("m").expect("ready");
     let stream = lease.stream(ask("hi")).expect("it starts");
     drop(lease);
-    host.report("m", HealthFault::VerificationMismatch).expect("known");
-    let error = host.get_within("m", Duration::ZERO).expect_err("it is to go");
+    host.report("m", HealthFault::VerificationMismatch)
+        .expect("known");
+    let error = host
+        .get_within("m", Duration::ZERO)
+        .expect_err("it is to go");
     assert_eq!(error.kind(), "model_not_ready");
     assert_eq!(loads.load(Ordering::SeqCst), 1);
     stream.wait().expect("the reply comes to its end");
@@ -485,7 +551,11 @@ fn the_warm_up_follows_the_requests_that_were_seen() {
     // The nearest rank of 80 % of five is the fourth; sentences are 42 tokens long.
     assert!((355..=405).contains(&computed[1]), "{computed:?}");
     let report = host.load_report("m").expect("known");
-    assert!(report.phase("warm_up").is_some_and(|phase| phase.elapsed_ms > 0.0));
+    assert!(
+        report
+            .phase("warm_up")
+            .is_some_and(|phase| phase.elapsed_ms > 0.0)
+    );
 }
 
 #[test]
@@ -507,7 +577,8 @@ fn a_host_that_goes_ends_its_loads_and_leaves_leases_alone() {
         .build()
         .expect("a host");
     let lease = host.get("m").expect("ready");
-    host.get_within("endless", Duration::ZERO).expect_err("not ready");
+    host.get_within("endless", Duration::ZERO)
+        .expect_err("not ready");
     drop(host);
     assert!(ended.load(Ordering::SeqCst));
     lease.generate(ask("hi")).expect("it is still there");
@@ -520,21 +591,32 @@ fn names_and_numbers_are_checked() {
     assert_eq!(refused("m", plain()), "a model `m` is here already");
     assert_eq!(refused("", plain()), "`name` is empty, must be a text");
     let spec = plain().warm_up_percent(90);
-    assert_eq!(refused("n", spec), "`warm_up_percent` is 90, must be 50 to 80");
-    let error = Host::builder().restart_after(0).build().expect_err("refused");
+    assert_eq!(
+        refused("n", spec),
+        "`warm_up_percent` is 90, must be 50 to 80"
+    );
+    let error = Host::builder()
+        .restart_after(0)
+        .build()
+        .expect_err("refused");
     assert_eq!(error.kind(), "invalid_parameter");
 
     let lease = host.get("m").expect("ready");
     drop(lease);
     host.unregister("m").expect("known");
-    assert_eq!(host.get("m").expect_err("gone").to_string(), "no model `m` here, nor any other");
+    assert_eq!(
+        host.get("m").expect_err("gone").to_string(),
+        "no model `m` here, nor any other"
+    );
     host.register("m", plain()).expect("the name is free");
 }
 
 #[test]
 fn many_callers_with_little_room_all_get_their_turn() {
     let names = ["a", "b", "c", "d"];
-    let mut builder = Host::builder().max_bytes(250).idle_ttl(Duration::from_millis(1));
+    let mut builder = Host::builder()
+        .max_bytes(250)
+        .idle_ttl(Duration::from_millis(1));
     for name in names {
         builder = builder.model(name, of_size(100));
     }
@@ -564,5 +646,8 @@ fn many_callers_with_little_room_all_get_their_turn() {
         host.unload(name).expect("nothing runs");
     }
     let footprint = host.memory_footprint();
-    assert_eq!((footprint.footprint_bytes, footprint.footprint_mb), (0, 0.0));
+    assert_eq!(
+        (footprint.footprint_bytes, footprint.footprint_mb),
+        (0, 0.0)
+    );
 }

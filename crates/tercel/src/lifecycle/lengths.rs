@@ -85,13 +85,18 @@ mod tests {
         assert_eq!(usual(1..=101, 50), Some(51));
         assert_eq!(usual(1..=101, 80), Some(81));
         // One giant does not make the usual request long.
-        assert_eq!(usual([10, 10, 10, 10, 10, 10, 10, 10, 10, 9000], 80), Some(10));
+        assert_eq!(
+            usual([10, 10, 10, 10, 10, 10, 10, 10, 10, 9000], 80),
+            Some(10)
+        );
     }
 
     #[test]
     fn only_percentages_of_usual_requests_are_taken() {
         for percent in [0, 49, 81, 100] {
-            let error = RequestLengths::new().usual(percent).expect_err("out of range");
+            let error = RequestLengths::new()
+                .usual(percent)
+                .expect_err("out of range");
             assert!(error.to_string().contains("must be 50 to 80"), "{error}");
         }
     }

@@ -38,7 +38,11 @@ mod tests {
         let memory = read(status).expect("all fields");
         assert_eq!(memory.resident_bytes, 4 << 20);
         assert_eq!(memory.private_bytes, (1 << 20) + 1024);
-        for broken in ["", "VmRSS: 1 kB\n", "VmRSS: 1 kB\nRssAnon: x kB\nVmSwap: 1 kB\n"] {
+        for broken in [
+            "",
+            "VmRSS: 1 kB\n",
+            "VmRSS: 1 kB\nRssAnon: x kB\nVmSwap: 1 kB\n",
+        ] {
             assert_eq!(read(broken), None);
         }
     }

@@ -230,7 +230,10 @@ mod tests {
         model.reach(State::AssetsVerified).expect("it is past it");
         assert_eq!(model.state(), State::BuffersAllocated);
         let error = model.reach(State::Failed).expect_err("no way forward");
-        assert_eq!((error.from, error.to), (State::BuffersAllocated, State::Failed));
+        assert_eq!(
+            (error.from, error.to),
+            (State::BuffersAllocated, State::Failed)
+        );
         assert_eq!(model.state(), State::BuffersAllocated);
     }
 

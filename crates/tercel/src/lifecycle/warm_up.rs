@@ -193,7 +193,10 @@ impl WarmUp {
         started: Instant,
         cancelled: &dyn Fn() -> bool,
     ) -> Result<Reply, WarmUpError> {
-        let room = engine.info().max_context.saturating_sub(self.max_new_tokens);
+        let room = engine
+            .info()
+            .max_context
+            .saturating_sub(self.max_new_tokens);
         let mut tokens = self.context_tokens.min(room);
         let mut as_chat = engine.info().has_template;
         loop {
@@ -301,11 +304,17 @@ mod tests {
     fn the_prompt_has_the_usual_length_and_never_more_than_the_context() {
         // A token per byte; the template adds "u:", a line end and "a:".
         let sentence = PROMPT.len() + 5;
-        assert_eq!(context_of(&WarmUp::new(), 4096), sentence + 2 * (PROMPT.len() + 1));
+        assert_eq!(
+            context_of(&WarmUp::new(), 4096),
+            sentence + 2 * (PROMPT.len() + 1)
+        );
         assert_eq!(context_of(&WarmUp::new().context_tokens(0), 4096), sentence);
         for usual in [300, 1000] {
             let ctx_len = context_of(&WarmUp::new().context_tokens(usual), 4096);
-            assert!((usual - 42..=usual + 5).contains(&ctx_len), "{ctx_len} of {usual}");
+            assert!(
+                (usual - 42..=usual + 5).contains(&ctx_len),
+                "{ctx_len} of {usual}"
+            );
         }
         let longest = context_of(&WarmUp::new().context_tokens(9000), 200);
         assert!((150..=196).contains(&longest), "{longest}");
@@ -338,14 +347,19 @@ mod tests {
         }
         if process_memory().is_some() {
             let error = run(WarmUp::new().max_resident_bytes(1));
-            assert!(matches!(error, WarmUpError::OverMemory { max_bytes: 1, .. }), "{error}");
+            assert!(
+                matches!(error, WarmUpError::OverMemory { max_bytes: 1, .. }),
+                "{error}"
+            );
             assert_eq!(error.kind(), "insufficient_memory");
         }
         let (broken, _) = engine(500, |_| vec![f32::NAN; VOCAB_SIZE]);
         let error = WarmUp::new().run(&broken).expect_err("not ready");
         assert_eq!(error.kind(), "invalid_logits");
         let (small, _) = engine(20, chaotic);
-        let error = WarmUp::new().run(&small).expect_err("the sentence does not fit");
+        let error = WarmUp::new()
+            .run(&small)
+            .expect_err("the sentence does not fit");
         assert_eq!(error.kind(), "context_overflow");
     }
 
