@@ -82,10 +82,7 @@ fn the_phases_of_a_load_are_timed_and_a_reload_changes_no_token() {
 #[test]
 fn two_models_with_room_for_one_take_turns() {
     let (one, two) = (TinyModel::new(&[]), TinyModel::new(&[]));
-    let bytes = Engine::builder(one.name())
-        .threads(1)
-        .load()
-        .expect("it loads");
+    let bytes = one.builder().load().expect("it loads");
     let bytes = bytes.info().memory.total_bytes as u64;
     let host = Host::builder()
         .max_bytes(bytes + bytes / 2)

@@ -18,27 +18,22 @@ use crate::stream::Stream;
 /// host how requests end, from which it learns how long they are and whether the model is healthy.
 /// Hold it for the requests at hand, not for ever. Clones of the engine itself are nothing that
 /// the host knows of: they keep the memory that it believes to be free.
+#[derive(Clone)]
 pub struct Lease {
-    host: Arc<Shared>,
-    name: Arc<str>,
-    epoch: u64,
-    /// There until the lease is dropped.
+    // Dropped first: the memory is not free before the last engine has gone.
     engine: Engine,
+    hold: Hold,
 }
 
 impl Lease {
     pub(super) fn new(host: Arc<Shared>, name: Arc<str>, epoch: u64, engine: Engine) -> Self {
-        Self {
-            host,
-            name,
-            epoch,
-            engine,
-        }
+        let hold = Hold { host, name, epoch };
+        Self { engine, hold }
     }
 
     /// The model's name in the host.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.hold.name
     }
 
     /// The engine.
@@ -74,7 +69,8 @@ impl Lease {
     }
 
     fn record(&self, result: Result<&Reply, &Error>) {
-        self.host.record(&self.name, self.epoch, result);
+        let Hold { host, name, epoch } = &self.hold;
+        host.record(name, *epoch, result);
     }
 }
 
@@ -86,29 +82,35 @@ impl Deref for Lease {
     }
 }
 
-impl Clone for Lease {
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease")
+            .field("name", &self.hold.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What keeps a model where it is.
+struct Hold {
+    host: Arc<Shared>,
+    name: Arc<str>,
+    epoch: u64,
+}
+
+impl Clone for Hold {
     fn clone(&self) -> Self {
         self.host.retain(&self.name, self.epoch);
         Self {
             host: Arc::clone(&self.host),
             name: Arc::clone(&self.name),
             epoch: self.epoch,
-            engine: self.engine.clone(),
         }
     }
 }
 
-impl Drop for Lease {
+impl Drop for Hold {
     fn drop(&mut self) {
         self.host.release(&self.name, self.epoch);
-    }
-}
-
-impl fmt::Debug for Lease {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lease")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
     }
 }
 
@@ -161,7 +163,7 @@ impl Iterator for LeaseStream {
 impl fmt::Debug for LeaseStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LeaseStream")
-            .field("model", &self.lease.name)
+            .field("model", &self.lease.hold.name)
             .finish_non_exhaustive()
     }
 }

@@ -457,10 +457,7 @@ impl Shared {
             bytes,
             grants,
         };
-        Ok(Outcome {
-            loaded,
-            report,
-        })
+        Ok(Outcome { loaded, report })
     }
 
     /// Ends a load. Whoever waited learns of it, all of the same end.
@@ -520,10 +517,10 @@ impl Shared {
         {
             return Err(Denied { available_bytes });
         }
-        let use_ = needed.into();
+        let memory = needed.into();
         let admissions = self.admissions.iter();
         admissions
-            .map(|admission| admission.admit(name, &use_))
+            .map(|admission| admission.admit(name, &memory))
             .collect()
     }
 

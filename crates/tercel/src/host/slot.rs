@@ -197,7 +197,7 @@ impl Slot {
             restarts: self.restarts,
             faults: self.faults,
             unloaded_by: self.unloaded_by,
-            error: self.failure.as_ref().map(|failure| failure.to_string()),
+            error: self.failure.as_ref().map(ToString::to_string),
             load_report: self.report.clone(),
         }
     }

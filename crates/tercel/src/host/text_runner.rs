@@ -428,7 +428,7 @@ mod tests {
             json,
             serde_json::json!({
                 "echo": true, "ignore_eos": false, "max_new_tokens": -1, "warming": false,
-                "seq_len": -1, "temperature": 0.800_000_011_920_928_96, "num_bos": 0,
+                "seq_len": -1, "temperature": 0.8_f32, "num_bos": 0,
                 "num_eos": 0, "seed": null,
             })
         );

@@ -14,11 +14,11 @@ pub enum State {
     Uninitialized,
     /// The files are there, whole, and belong together; what the model will take is known.
     AssetsVerified,
-    /// The weights are packed for the kernels.
+    /// The threads and buffers of the computation are there, and the weights are packed.
     WeightsLoaded,
     /// Tokenizer, template and defaults are there.
     RuntimeInitialized,
-    /// The first sequence, the queue and the engine's thread are there.
+    /// The sequence, the queue and the engine's thread are there.
     BuffersAllocated,
     /// The warm-up gave its tokens.
     WarmupRun,
@@ -71,16 +71,13 @@ impl State {
     /// Whether `next` may follow.
     pub fn may_become(self, next: Self) -> bool {
         match (self, next) {
-            (Self::Unloading, Self::Uninitialized) => true,
-            // A reset.
-            (Self::Failed, Self::Uninitialized) => true,
-            (Self::Serving, Self::Ready) => true,
-            // Asked for, idle, evicted or unhealthy; a request that runs is waited for.
-            (Self::Ready, Self::Unloading) => true,
-            // A load that was given up unloads what it had.
-            (from, Self::Unloading) => from.is_loading(),
-            // A load that fails, and a restart that is not worth another try.
-            (from, Self::Failed) => from.is_loading() || from == Self::Unloading,
+            // A failed model is left by a reset alone, and one that serves waits for what runs.
+            (Self::Unloading | Self::Failed, Self::Uninitialized)
+            | (Self::Serving, Self::Ready)
+            | (Self::Ready, Self::Unloading)
+            // A restart that is not worth another try.
+            | (Self::Unloading, Self::Failed) => true,
+            (from, Self::Unloading | Self::Failed) => from.is_loading(),
             (from, next) => from.after() == Some(next),
         }
     }
