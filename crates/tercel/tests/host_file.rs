@@ -229,6 +229,11 @@ fn a_start_that_fails_keeps_its_reason_and_is_never_ready() {
         })
     );
     assert_eq!(start(config).expect_err("kept"), error);
+    let reset = api.call("reset_model", json!({"model_name": "m"}));
+    let reset = reset.expect("it is known");
+    assert_eq!(reset["status"], "uninitialized");
+    let config = json!({"max_context_size": CONTEXT + 1});
+    assert_eq!(start(config).expect_err("tried once more"), error);
     let list = api.call("list", json!({})).expect("a list");
     assert_eq!(list[0]["status"], "failed");
     assert_eq!(

@@ -183,55 +183,11 @@ impl TextRunner {
         mut on_token: impl FnMut(&str),
         on_stats: impl FnOnce(&RunnerStats),
     ) -> Result<StopReason, RunnerError> {
-        if !(0.0..=1.0).contains(&config.temperature) {
-            let value = config.temperature.to_string();
-            return Err(Error::invalid_parameter("temperature", value, "0 to 1").into());
+        let (end, stats) = self.extend(&mut self.lock(), prompt, config, &mut on_token)?;
+        if let Some(stats) = stats.filter(|_| !config.warming) {
+            on_stats(&stats);
         }
-        let mut context = self.lock();
-        let lease = self.lease(&mut context)?;
-        let mut tokens = context.tokens.clone();
-        tokens.extend(encode(&lease, prompt, config.num_bos, config.num_eos)?);
-        if tokens.is_empty() {
-            return Err(Error::EmptyPrompt.into());
-        }
-        let max_context = lease.info().max_context;
-        let most = config.resolve_max_new_tokens(max_context, tokens.len());
-        let (prompt_tokens, wants_some) = (tokens.len(), config.max_new_tokens != 0);
-        if most == 0 && wants_some {
-            return Err(Error::ContextOverflow {
-                prompt_tokens,
-                max_context,
-            }
-            .into());
-        }
-        if config.echo && !config.warming && !prompt.is_empty() {
-            on_token(prompt);
-        }
-        if most == 0 {
-            context.tokens = tokens;
-            return Ok(StopReason::MaxNewTokens);
-        }
-        let mut request = Request::tokens(tokens.clone())
-            .max_new_tokens(most)
-            .temperature(config.temperature)
-            .top_k(0)
-            .top_p(0.9)
-            .ignore_eos(config.ignore_eos);
-        if let Some(seed) = config.seed {
-            request = request.seed(seed);
-        }
-        let started = since_1970();
-        let reply = self.run(&lease, request, &mut |text| {
-            if !config.warming {
-                on_token(text);
-            }
-        })?;
-        tokens.extend(&reply.tokens);
-        context.tokens = tokens;
-        if !config.warming {
-            on_stats(&stats(&reply, started, context.load));
-        }
-        Ok(reply.stop_reason)
+        Ok(end)
     }
 
     /// Puts `text` into the context, and gives the token that is most likely to follow. It is not
@@ -258,14 +214,15 @@ impl TextRunner {
     /// # Errors
     /// Those of [`TextRunner::generate`].
     pub fn warmup(&self, prompt: &str, max_new_tokens: u32) -> Result<(), RunnerError> {
-        let before = self.lock().tokens.clone();
+        let mut context = self.lock();
+        let before = context.tokens.clone();
         let config = GenerationConfig {
             warming: true,
             max_new_tokens: max_new_tokens.into(),
             ..GenerationConfig::default()
         };
-        let result = self.generate(prompt, &config, |_| {}, |_| {});
-        self.lock().tokens = before;
+        let result = self.extend(&mut context, prompt, &config, &mut |_| {});
+        context.tokens = before;
         result.map(drop)
     }
 
@@ -277,9 +234,69 @@ impl TextRunner {
         }
     }
 
-    /// Empties the context. Waits for what runs.
+    /// Empties the context. Waits for what runs, so it is not for a callback.
     pub fn reset(&self) {
         self.lock().tokens.clear();
+    }
+
+    /// The draws are those of ExecuTorch's sampler: a temperature, a fixed top-p, nothing else.
+    fn extend(
+        &self,
+        context: &mut Context,
+        prompt: &str,
+        config: &GenerationConfig,
+        on_token: &mut dyn FnMut(&str),
+    ) -> Result<(StopReason, Option<RunnerStats>), RunnerError> {
+        if !(0.0..=1.0).contains(&config.temperature) {
+            let value = config.temperature.to_string();
+            return Err(Error::invalid_parameter("temperature", value, "0 to 1").into());
+        }
+        let lease = self.lease(context)?;
+        let mut tokens = context.tokens.clone();
+        tokens.extend(encode(&lease, prompt, config.num_bos, config.num_eos)?);
+        if tokens.is_empty() {
+            return Err(Error::EmptyPrompt.into());
+        }
+        let max_context = lease.info().max_context;
+        let most = config.resolve_max_new_tokens(max_context, tokens.len());
+        let (prompt_tokens, wants_some) = (tokens.len(), config.max_new_tokens != 0);
+        if most == 0 && wants_some {
+            return Err(Error::ContextOverflow {
+                prompt_tokens,
+                max_context,
+            }
+            .into());
+        }
+        if config.echo && !config.warming && !prompt.is_empty() {
+            on_token(prompt);
+        }
+        if most == 0 {
+            context.tokens = tokens;
+            return Ok((StopReason::MaxNewTokens, None));
+        }
+        let mut request = Request::tokens(tokens.clone())
+            .max_new_tokens(most)
+            .temperature(config.temperature)
+            .top_k(0)
+            .top_p(0.9)
+            .min_p(0.0)
+            .repetition_penalty(1.0)
+            .presence_penalty(0.0)
+            .frequency_penalty(0.0)
+            .ignore_eos(config.ignore_eos);
+        if let Some(seed) = config.seed {
+            request = request.seed(seed);
+        }
+        let started = since_1970();
+        let reply = self.run(&lease, request, &mut |text| {
+            if !config.warming {
+                on_token(text);
+            }
+        })?;
+        tokens.extend(&reply.tokens);
+        context.tokens = tokens;
+        let stats = stats(&reply, started, context.load);
+        Ok((reply.stop_reason, Some(stats)))
     }
 
     fn run(

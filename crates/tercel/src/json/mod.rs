@@ -202,7 +202,10 @@ impl JsonApi {
     /// Makes the model known, unless it is so already, in the same way.
     fn register(&self, name: &str, params: Value, start: Start) -> Result<Arc<Started>, JsonError> {
         let mut all = self.lock();
-        if let Some(started) = all.get(name) {
+        // Unless a `stop_model` is just about to forget it.
+        if let Some(started) = all.get(name)
+            && self.host.status(name).is_ok()
+        {
             if started.params != params {
                 let message = format!("a model `{name}` was started with other parameters");
                 let hint = "stop it first, or choose another name".to_owned();
@@ -231,9 +234,17 @@ impl JsonApi {
     }
 
     fn stop_model(&self, name: &str) -> Answer {
+        let stopped = self.lock().get(name).cloned();
         self.streams.stop_all(name);
         self.host.unregister(name)?;
-        self.lock().remove(name);
+        let mut all = self.lock();
+        let current = all.get(name);
+        if let (Some(stopped), Some(current)) = (&stopped, current)
+            && Arc::ptr_eq(stopped, current)
+        {
+            all.remove(name);
+        }
+        drop(all);
         Ok(status(name, "stopped", &[]))
     }
 
