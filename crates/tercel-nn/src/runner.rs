@@ -97,7 +97,7 @@ pub struct Packed<'a> {
 }
 
 /// What a model takes, in bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     /// Packed weights.
     pub weights_bytes: usize,

@@ -14,6 +14,7 @@ use tercel_text::{ChatTemplate, Tokenizer};
 use crate::engine::{Engine, Info, Parts};
 use crate::error::Error;
 use crate::files::{ModelFiles, defaults, resolve_context, summary};
+use crate::lifecycle::{LoadHooks, LoadReport, LoadTimer, State};
 use crate::machine;
 use crate::model::options;
 use crate::queue::Queue;
@@ -49,8 +50,11 @@ pub struct EngineBuilder {
     sampling: Sampling,
     store: Option<Store>,
     offline: bool,
-    on_progress: Box<dyn FnMut(&Progress) + Send>,
-    cancel: Box<dyn Fn() -> bool + Send + Sync>,
+    pub(crate) on_progress: Box<dyn FnMut(&Progress) + Send>,
+    pub(crate) cancel: Box<dyn Fn() -> bool + Send + Sync>,
+    pub(crate) hooks: LoadHooks,
+    /// The context where none is asked for, as far as the model was trained for it.
+    pub(crate) usual_context: Option<usize>,
 }
 
 impl EngineBuilder {
@@ -76,6 +80,8 @@ impl EngineBuilder {
             offline: false,
             on_progress: Box::new(|_| {}),
             cancel: Box::new(|| false),
+            hooks: LoadHooks::default(),
+            usual_context: None,
         }
     }
 
@@ -219,6 +225,7 @@ impl EngineBuilder {
     /// not compile; [`Error::Cancelled`].
     pub fn load(mut self) -> Result<Engine, Error> {
         let started = Instant::now();
+        let mut timer = LoadTimer::start(std::mem::take(&mut self.hooks));
         let threads = self.checked_threads()?;
         let weights = self.checked_weights()?;
         // Errors that need no model come before a download.
@@ -238,7 +245,10 @@ impl EngineBuilder {
         let files = ModelFiles::of(&local)?;
         let checkpoint = files.checkpoint()?;
         let model = summary(&files, &checkpoint)?;
-        let max_context = resolve_context(self.max_context, model.trained_context)?;
+        let usual = self
+            .usual_context
+            .map(|usual| usual.min(model.trained_context));
+        let max_context = resolve_context(self.max_context.or(usual), model.trained_context)?;
         if let Some(tokens) = self.kv_tokens.filter(|tokens| *tokens < max_context) {
             let range = format!("at least one context, {max_context}");
             return Err(Error::invalid_parameter(
@@ -261,9 +271,12 @@ impl EngineBuilder {
             ..defaults
         };
         let needed = Runner::estimate(&checkpoint, &options).map_err(|e| files.model_error(e))?;
+        timer.reached(State::AssetsVerified);
+        timer.make_room(&needed)?;
         check_memory(&needed, machine::available_bytes())?;
 
-        let (runner, tokenizer) = self.load_parts(&files, &checkpoint, &options, &mut tracker)?;
+        let (runner, tokenizer) =
+            self.load_parts(&files, &checkpoint, &options, &mut tracker, &mut timer)?;
         check_vocabulary(&tokenizer, model.vocab_size).map_err(|e| files.model_error(e))?;
         let (sampling, mut notes) = defaults::of_files(&files, &checkpoint);
         notes.extend(model.left_out.iter().cloned());
@@ -283,8 +296,10 @@ impl EngineBuilder {
             threads: runner.threads(),
             memory: runner.memory().into(),
             load_seconds: 0.0,
+            load_report: LoadReport::default(),
             notes,
         };
+        timer.reached(State::RuntimeInitialized);
 
         let tokenizer = Arc::new(tokenizer);
         let control = Arc::new(Control::default());
@@ -310,9 +325,11 @@ impl EngineBuilder {
             .map_err(|error| Error::Internal {
                 message: format!("no thread: {error}"),
             })?;
+        timer.reached(State::BuffersAllocated);
         tracker.ready();
         let info = Info {
             load_seconds: started.elapsed().as_secs_f64(),
+            load_report: timer.into_report(),
             ..info
         };
         Ok(Engine::new(Parts {
@@ -372,6 +389,7 @@ impl EngineBuilder {
         checkpoint: &Checkpoint<'_>,
         options: &Options,
         tracker: &mut ProgressTracker<'_>,
+        timer: &mut LoadTimer,
     ) -> Result<(Runner, Tokenizer), Error> {
         thread::scope(|scope| {
             let building = scope.spawn(|| files.tokenizer_of(checkpoint));
@@ -387,6 +405,9 @@ impl EngineBuilder {
                 }
             };
             let runner = Runner::load(checkpoint, options, &mut progress);
+            if runner.is_ok() {
+                timer.reached(State::WeightsLoaded);
+            }
             let tokenizer = building.join().map_err(|_| Error::Internal {
                 message: "the tokenizer could not be built".to_owned(),
             })?;

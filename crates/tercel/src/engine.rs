@@ -17,6 +17,7 @@ use crate::chat::Chat;
 use crate::error::Error;
 use crate::files::{MemoryUse, ModelSummary};
 use crate::job::{Generate, Job, Score};
+use crate::lifecycle::LoadReport;
 use crate::model::Model;
 use crate::pipe::{Receiver, pipe};
 use crate::queue::Queue;
@@ -63,6 +64,8 @@ pub struct Info {
     pub memory: MemoryUse,
     /// Seconds that loading took, the fetch included.
     pub load_seconds: f64,
+    /// What each phase of it took.
+    pub load_report: LoadReport,
     /// What the user should know: parts of the file that could not be used, and why.
     pub notes: Vec<String>,
 }

@@ -312,6 +312,7 @@ fn info(max_context: usize) -> Info {
         threads: 1,
         memory,
         load_seconds: 0.0,
+        load_report: crate::lifecycle::LoadReport::default(),
         notes: Vec::new(),
     }
 }
