@@ -8,7 +8,7 @@ use std::ptr::NonNull;
 /// Cache line and widest vector register of the targets.
 const ALIGNMENT: usize = 64;
 
-/// Number types for which all zero bytes are a valid value and that have no padding.
+/// Number types for which any bytes are a valid value and that have no padding.
 pub trait Plain: Copy + Send + Sync + 'static + private::Sealed {}
 
 mod private {
@@ -113,6 +113,18 @@ impl<T: Plain> fmt::Debug for AlignedVec<T> {
 unsafe impl<T: Plain> Send for AlignedVec<T> {}
 // SAFETY: as above; shared access only reads.
 unsafe impl<T: Plain> Sync for AlignedVec<T> {}
+
+/// The bytes of numbers, in memory order.
+pub(crate) fn as_bytes<T: Plain>(numbers: &[T]) -> &[u8] {
+    // SAFETY: a Plain type has no padding, so all its bytes are initialised; bytes need no alignment.
+    unsafe { std::slice::from_raw_parts(numbers.as_ptr().cast(), size_of_val(numbers)) }
+}
+
+/// The bytes of numbers, in memory order.
+pub(crate) fn as_bytes_mut<T: Plain>(numbers: &mut [T]) -> &mut [u8] {
+    // SAFETY: as above, and whatever is written is a value of a Plain type.
+    unsafe { std::slice::from_raw_parts_mut(numbers.as_mut_ptr().cast(), size_of_val(numbers)) }
+}
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,7 @@
 //! The KV cache: a fixed pool of pages shared by all sequences.
 
-use tercel_kernels::ops::attention::{PAGE, Place, Shape};
-use tercel_kernels::{AlignedVec, AllocError, Plain};
+use tercel_kernels::AllocError;
+use tercel_kernels::ops::attention::{CacheType, KvPages, PAGE, Place, Shape};
 
 use crate::NnError;
 use crate::runner::Options;
@@ -33,11 +33,10 @@ pub enum KvType {
 }
 
 impl KvType {
-    /// Bytes of one number.
-    pub fn bytes(self) -> usize {
+    fn cache_type(self) -> CacheType {
         match self {
-            Self::F16 => 2,
-            Self::F32 => 4,
+            Self::F16 => CacheType::F16,
+            Self::F32 => CacheType::F32,
         }
     }
 }
@@ -45,27 +44,7 @@ impl KvType {
 /// One layer's part of the cache.
 pub(crate) struct LayerKv {
     pub(crate) shape: Shape,
-    pub(crate) pages: Pages,
-}
-
-/// Pages of one layer: see [`tercel_kernels::ops::attention`] for the layout.
-pub(crate) enum Pages {
-    F16(Pair<u16>),
-    F32(Pair<f32>),
-}
-
-pub(crate) struct Pair<E: Plain> {
-    pub(crate) keys: AlignedVec<E>,
-    pub(crate) values: AlignedVec<E>,
-}
-
-impl<E: Plain> Pair<E> {
-    fn zeroed(len: usize) -> Result<Self, AllocError> {
-        Ok(Self {
-            keys: AlignedVec::zeroed(len)?,
-            values: AlignedVec::zeroed(len)?,
-        })
-    }
+    pub(crate) pages: KvPages,
 }
 
 struct Sequence {
@@ -78,7 +57,7 @@ impl KvCache {
     pub(crate) fn bytes(shapes: &[Shape], options: &Options) -> usize {
         let page: usize = shapes
             .iter()
-            .map(|shape| 2 * options.kv_type.bytes() * shape.page_len())
+            .map(|shape| KvPages::page_bytes(shape, options.kv_type.cache_type()))
             .sum();
         n_pages(options) * page
     }
@@ -91,11 +70,7 @@ impl KvCache {
     ) -> Result<Self, AllocError> {
         let n_pages = n_pages(options);
         let layer = |shape: &Shape| {
-            let len = n_pages * shape.page_len();
-            let pages = match options.kv_type {
-                KvType::F16 => Pages::F16(Pair::zeroed(len)?),
-                KvType::F32 => Pages::F32(Pair::zeroed(len)?),
-            };
+            let pages = KvPages::zeroed(shape, options.kv_type.cache_type(), n_pages)?;
             Ok(LayerKv {
                 shape: *shape,
                 pages,
