@@ -14,7 +14,6 @@ const SHAPES: [(usize, usize, usize); 4] = [(9, 3, 64), (16, 8, 128), (32, 8, 64
 
 #[test]
 #[ignore = "a benchmark: run it with --release --no-capture"]
-#[expect(clippy::print_stderr, reason = "a benchmark tells its numbers")]
 fn time_of_one_token() {
     let isa = Isa::detect().unwrap();
     for (n_heads, n_kv_heads, head_dim) in SHAPES {
@@ -26,7 +25,7 @@ fn time_of_one_token() {
             window: None,
         };
         for (context, threads) in [(512, 1), (512, 2), (8192, 1), (8192, 2), (32768, 2)] {
-            // As many layers as it takes to be larger than any cache of the processor.
+            // As many layers as it takes to be larger than the caches of most processors.
             let layers = (1 << 27) / (context / PAGE * KvPages::page_bytes(&shape, TYPES[1])) + 1;
             let mut times = TYPES.map(|_| Vec::new());
             let mut caches = TYPES.map(|kind| filled(&shape, kind, context, layers));

@@ -33,6 +33,11 @@ impl<E: Element> Vectors for Float<E> {
             }
             let mut dots = [[_mm256_setzero_ps(); 2]; H];
             for d in 0..page.dim {
+                if d % 8 == 0 {
+                    // Half of the keys for each sixteen tokens.
+                    let at = (start / 16 * page.dim + d) * 16;
+                    page.fetch_next(at..at + 8 * 16);
+                }
                 // SAFETY: `keys` has `dim` rows of PAGE, `q` has H rows of `dim`.
                 unsafe {
                     let key = [
@@ -91,6 +96,7 @@ fn sum_columns<E: Element, const H: usize, const W: usize>(
 ) {
     let dim = page.dim;
     let values = &page.part[dim * PAGE..2 * dim * PAGE];
+    page.fetch_next((dim + d) * PAGE..(dim + d + 8 * W) * PAGE);
     assert!(d + 8 * W <= dim && sums.len() == H * dim && page.seen.end <= PAGE);
     // SAFETY: all offsets are inside by the assertions.
     unsafe {

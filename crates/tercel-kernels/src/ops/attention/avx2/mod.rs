@@ -13,6 +13,8 @@ use super::{PAGE, Partial, Span};
 
 /// Query heads computed side by side.
 const MAX_HEADS: usize = 4;
+/// Bytes that the processor fetches at once.
+const LINE: usize = 64;
 
 /// The vector side of an encoding. All functions need AVX2, FMA and F16C.
 pub(super) trait Vectors: Encoding {
@@ -52,6 +54,8 @@ pub(super) trait Vectors: Encoding {
 /// One key head's part of a page.
 pub(super) struct Page<'a, E: Encoding + ?Sized> {
     part: &'a [E::Element],
+    /// The part that comes next, which is fetched on the way.
+    next: &'a [E::Element],
     seen: Range<usize>,
     dim: usize,
     scale: f32,
@@ -78,18 +82,22 @@ pub(super) unsafe fn attend<E: Vectors>(
     // SAFETY: the features are those of this function.
     let queries = unsafe { E::queries(span.q, dim, codes) };
     let query_len = E::query_len(dim);
-    for (part, seen) in span.pages() {
+    let mut pages = span.pages().peekable();
+    while let Some((part, seen)) = pages.next() {
+        let next = pages.peek().map_or(&[][..], |(next, _)| next);
         let mut first = 0;
         while first < maximums.len() {
             let n = MAX_HEADS.min(maximums.len() - first);
             let page = Page::<E> {
                 part,
+                // Once is enough.
+                next: if first == 0 { next } else { &[] },
                 seen: seen.clone(),
                 dim,
                 scale: span.shape.scale,
             };
             let queries = &queries[first * query_len..(first + n) * query_len];
-            let partial = Partial {
+            let partial = &mut Partial {
                 sums: &mut sums[first * dim..(first + n) * dim],
                 maximums: &mut maximums[first..first + n],
                 totals: &mut totals[first..first + n],
@@ -109,7 +117,7 @@ impl<E: Vectors> Page<'_, E> {
     /// Adds the page to the running softmax of `H` heads.
     #[inline]
     #[target_feature(enable = "avx2,fma,f16c")]
-    fn add<const H: usize>(&self, queries: &[f32], partial: Partial<'_>) {
+    fn add<const H: usize>(&self, queries: &[f32], partial: &mut Partial<'_>) {
         let mut weights = [[0.0f32; PAGE]; H];
         // SAFETY: the features are those of this function.
         unsafe { E::scores(self, queries, &mut weights) };
@@ -120,6 +128,20 @@ impl<E: Vectors> Page<'_, E> {
         }
         // SAFETY: as above.
         unsafe { E::sum_values(self, &weights, &keep, partial.sums) };
+    }
+
+    /// Starts loading elements of the next part, a few at a time while this one is computed: pages
+    /// lie apart, so the processor cannot guess where it is, and fetches only so many lines at once.
+    /// What the next part lacks is skipped.
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    fn fetch_next(&self, elements: Range<usize>) {
+        let Some(elements) = self.next.get(elements) else {
+            return;
+        };
+        for line in elements.chunks(LINE / size_of::<E::Element>()) {
+            _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast());
+        }
     }
 }
 
@@ -133,8 +155,10 @@ fn softmax(
     maximum: &mut f32,
     total: &mut f32,
 ) -> f32 {
-    scores[..seen.start].fill(f32::NEG_INFINITY);
-    scores[seen.end..].fill(f32::NEG_INFINITY);
+    if seen.len() < PAGE {
+        scores[..seen.start].fill(f32::NEG_INFINITY);
+        scores[seen.end..].fill(f32::NEG_INFINITY);
+    }
     let mut largest = _mm256_set1_ps(*maximum);
     for chunk in scores.chunks_exact(8) {
         // SAFETY: the chunk has eight floats.
@@ -151,7 +175,12 @@ fn softmax(
             _mm256_storeu_ps(chunk.as_mut_ptr(), weight);
         }
     }
-    let keep = (*maximum - new).exp();
+    // Mostly the maximum is an old one; e^0 is 1, and not worth a call.
+    let keep = if new == *maximum {
+        1.0
+    } else {
+        (*maximum - new).exp()
+    };
     *maximum = new;
     *total = *total * keep + sum(sums);
     keep

@@ -50,6 +50,8 @@ impl Vectors for Q8 {
             }
             let mut totals = [[_mm256_setzero_ps(); 2]; H];
             for block in 0..dim / BLOCK {
+                let at = (start / 16 * dim + block * BLOCK) * 16;
+                page.fetch_next(at..at + BLOCK * 16);
                 let mut dots = [[_mm256_setzero_si256(); 2]; H];
                 for pair in block * (BLOCK / 2)..(block + 1) * (BLOCK / 2) {
                     // SAFETY: `keys` has `dim / 2` rows of PAGE pairs, `queries` H rows of a scale
@@ -106,6 +108,7 @@ impl Vectors for Q8 {
         assert!(dim.is_multiple_of(BLOCK) && sums.len() == H * dim && page.seen.end <= PAGE);
         assert!(values.len() == PAGE * dim && value_scales.len() == dim / BLOCK * PAGE * 2);
         let pairs = page.seen.start / 2..page.seen.end.div_ceil(2);
+        page.fetch_next(2 * dim * PAGE..page.part.len()); // the scales
         for block in 0..dim / BLOCK {
             // SAFETY: `value_scales` has `dim / BLOCK` rows of PAGE half floats.
             let scales = unsafe { scales(value_scales, block, page) };
@@ -119,6 +122,8 @@ impl Vectors for Q8 {
                 units[head] = quantize(&scaled, &mut pair_codes[head]);
             }
             for d in [0, BLOCK / 2] {
+                let at = (dim + block * BLOCK + d) * PAGE;
+                page.fetch_next(at..at + BLOCK / 2 * PAGE);
                 let mut totals = [[_mm256_setzero_si256(); 2]; H];
                 for pair in pairs.clone() {
                     // SAFETY: `values` has `dim / BLOCK` times PAGE / 2 rows of BLOCK pairs.
@@ -216,8 +221,10 @@ unsafe fn scales(all: &[u8], block: usize, page: &Page<'_, Q8>) -> [f32; PAGE] {
             _mm256_storeu_ps(scales.as_mut_ptr(), eight);
         }
     }
-    scales[..page.seen.start].fill(0.0);
-    scales[page.seen.end..].fill(0.0);
+    if page.seen.len() < PAGE {
+        scales[..page.seen.start].fill(0.0);
+        scales[page.seen.end..].fill(0.0);
+    }
     scales
 }
 
