@@ -7,8 +7,11 @@ use std::ptr::NonNull;
 
 /// Cache line and widest vector register of the targets.
 const ALIGNMENT: usize = 64;
+/// What the allocator is asked for instead: with more, the standard library writes the zeros itself,
+/// which commits all of the memory.
+const ASKED: usize = 8;
 
-/// Number types for which all zero bytes are a valid value and that have no padding.
+/// Number types for which any bytes are a valid value and that have no padding.
 pub trait Plain: Copy + Send + Sync + 'static + private::Sealed {}
 
 mod private {
@@ -22,6 +25,8 @@ plain!(u8, i8, u16, i16, u32, i32, f32);
 
 /// A fixed-length, zero-initialised, 64-byte aligned buffer.
 pub struct AlignedVec<T: Plain> {
+    /// What was allocated; the numbers start at the first cache line in it.
+    base: NonNull<u8>,
     pointer: NonNull<T>,
     len: usize,
 }
@@ -42,7 +47,7 @@ impl fmt::Display for AllocError {
 impl std::error::Error for AllocError {}
 
 impl<T: Plain> AlignedVec<T> {
-    /// A buffer of `len` zeros. Pages are touched by first use, not here.
+    /// A buffer of `len` zeros. Memory is committed by first use, not here.
     ///
     /// # Errors
     /// [`AllocError`] when the allocator refuses.
@@ -51,24 +56,28 @@ impl<T: Plain> AlignedVec<T> {
             return Ok(Self::default());
         }
         let layout = Self::layout(len).ok_or(AllocError { bytes: usize::MAX })?;
-        // SAFETY: the layout has a non-zero size because len > 0 and no Plain type is empty.
-        let pointer = unsafe { alloc_zeroed(layout) };
-        match NonNull::new(pointer.cast::<T>()) {
-            Some(pointer) => Ok(Self { pointer, len }),
-            None => Err(AllocError {
-                bytes: layout.size(),
-            }),
-        }
+        // SAFETY: the layout has a non-zero size because of its padding.
+        let base = unsafe { alloc_zeroed(layout) };
+        let base = NonNull::new(base).ok_or(AllocError {
+            bytes: len * size_of::<T>(),
+        })?;
+        let offset = base.as_ptr().align_offset(ALIGNMENT);
+        // SAFETY: the layout has ALIGNMENT bytes more than the numbers, and the offset is less.
+        let pointer = unsafe { base.add(offset) }.cast::<T>();
+        Ok(Self { base, pointer, len })
     }
 
+    /// Of the numbers and as much padding as it takes to align them.
     fn layout(len: usize) -> Option<Layout> {
-        Layout::array::<T>(len).ok()?.align_to(ALIGNMENT).ok()
+        let bytes = len.checked_mul(size_of::<T>())?.checked_add(ALIGNMENT)?;
+        Layout::from_size_align(bytes, ASKED).ok()
     }
 }
 
 impl<T: Plain> Default for AlignedVec<T> {
     fn default() -> Self {
         Self {
+            base: NonNull::dangling(),
             pointer: NonNull::dangling(),
             len: 0,
         }
@@ -81,8 +90,8 @@ impl<T: Plain> Drop for AlignedVec<T> {
             return;
         }
         let layout = Self::layout(self.len).expect("the layout was valid when allocated");
-        // SAFETY: `pointer` came from `alloc_zeroed` with this same layout and is freed once.
-        unsafe { dealloc(self.pointer.as_ptr().cast::<u8>(), layout) }
+        // SAFETY: `base` came from `alloc_zeroed` with this same layout and is freed once.
+        unsafe { dealloc(self.base.as_ptr(), layout) }
     }
 }
 
@@ -114,6 +123,18 @@ unsafe impl<T: Plain> Send for AlignedVec<T> {}
 // SAFETY: as above; shared access only reads.
 unsafe impl<T: Plain> Sync for AlignedVec<T> {}
 
+/// The bytes of numbers, in memory order.
+pub(crate) fn as_bytes<T: Plain>(numbers: &[T]) -> &[u8] {
+    // SAFETY: a Plain type has no padding, so all its bytes are initialised; bytes need no alignment.
+    unsafe { std::slice::from_raw_parts(numbers.as_ptr().cast(), size_of_val(numbers)) }
+}
+
+/// The bytes of numbers, in memory order.
+pub(crate) fn as_bytes_mut<T: Plain>(numbers: &mut [T]) -> &mut [u8] {
+    // SAFETY: as above, and whatever is written is a value of a Plain type.
+    unsafe { std::slice::from_raw_parts_mut(numbers.as_mut_ptr().cast(), size_of_val(numbers)) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,8 +153,23 @@ mod tests {
     }
 
     #[test]
+    #[cfg(target_os = "linux")]
+    fn memory_is_committed_by_first_use() {
+        let resident = || -> usize {
+            let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+            pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+        };
+        const LEN: usize = 1 << 29; // far more than other tests of this process take meanwhile
+        let before = resident();
+        let mut buffer = AlignedVec::<u8>::zeroed(LEN).unwrap();
+        assert!(resident() < before + LEN / 4);
+        buffer[..LEN / 2].fill(1);
+        assert!(resident() > before + LEN / 4);
+    }
+
+    #[test]
     fn an_impossible_size_is_an_error() {
         assert!(AlignedVec::<f32>::zeroed(usize::MAX).is_err());
-        assert!(AlignedVec::<u8>::zeroed(isize::MAX as usize - 64).is_err());
+        assert!(AlignedVec::<u8>::zeroed(isize::MAX as usize - 63).is_err());
     }
 }

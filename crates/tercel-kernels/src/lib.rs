@@ -26,6 +26,7 @@ mod packing;
 mod pool;
 pub mod quant;
 mod source;
+mod sync;
 
 pub use aligned::{AlignedVec, AllocError, Plain};
 pub use dispatch::{Isa, UnknownIsa};

@@ -35,7 +35,7 @@ pub(crate) fn pack(
             },
             Layout::Plain(to),
         ) if dtype == to => {
-            let zeros = vec![0; row_bytes];
+            let zeros = AlignedVec::zeroed(row_bytes).map_err(PackError::Alloc)?;
             let row = |row: Option<usize>| match row {
                 Some(row) => &data[row * row_bytes..(row + 1) * row_bytes],
                 None => &zeros,
@@ -141,9 +141,9 @@ fn convert(
 ) -> Result<(), PackError> {
     let row_bytes = dtype.bytes_for(cols).unwrap_or(0);
     let threads = pool.threads();
-    let mut floats = AlignedVec::zeroed(threads * cols).map_err(PackError::Alloc)?;
-    let mut encoded =
-        AlignedVec::zeroed(threads * TILE_ROWS * row_bytes).map_err(PackError::Alloc)?;
+    let mut floats = AlignedVec::zeroed(threads.saturating_mul(cols)).map_err(PackError::Alloc)?;
+    let encoded_len = (threads * TILE_ROWS).saturating_mul(row_bytes);
+    let mut encoded = AlignedVec::zeroed(encoded_len).map_err(PackError::Alloc)?;
     let floats = SharedMut::new(&mut floats);
     let encoded = SharedMut::new(&mut encoded);
     let of = |thread: usize, len: usize| -> Range<usize> { thread * len..(thread + 1) * len };

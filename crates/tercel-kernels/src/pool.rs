@@ -5,19 +5,24 @@
 //! only after that. Work is claimed piece by piece: when the system runs something else on a
 //! worker's core, the others do its share, and nobody waits for a worker that has not begun.
 
-use std::cell::UnsafeCell;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread::available_parallelism;
+
+use crate::sync::{
+    AtomicBool, AtomicU64, AtomicUsize, Builder, JoinHandle, Ordering, UnsafeCell, park, spin_loop,
+    yield_now,
+};
 
 /// Rounds of the spin loop before a worker parks: some hundred microseconds.
 const SPINS_BEFORE_PARKING: u32 = 20_000;
 /// Rounds where there are more threads than processors, and spinning only takes time from the
 /// others.
 const SPINS_OVERSUBSCRIBED: u32 = 20;
+/// Rounds under loom: one that spins and one that parks are all there is to tell apart.
+const SPINS_MODELLED: u32 = 2;
 /// More threads than any machine of the targets has processors.
 const MAX_THREADS: usize = 1024;
 /// Rounds before a waiting caller lets other threads run, for machines with too few cores.
@@ -65,14 +70,16 @@ impl Pool {
     /// The operating system's error when a thread cannot be started.
     pub fn new(threads: usize) -> std::io::Result<Self> {
         let n_workers = threads.clamp(1, MAX_THREADS) - 1;
-        let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let spins = if threads > processors {
+        let processors = available_parallelism().map_or(1, NonZeroUsize::get);
+        let spins = if cfg!(loom) {
+            SPINS_MODELLED
+        } else if threads > processors {
             SPINS_OVERSUBSCRIBED
         } else {
             SPINS_BEFORE_PARKING
         };
         let shared = Arc::new(Shared {
-            gate: Gate::default(),
+            gate: Gate(AtomicU64::new(0)),
             region: UnsafeCell::new(None),
             next: AtomicUsize::new(0),
             parked: (0..n_workers).map(|_| AtomicBool::new(false)).collect(),
@@ -86,7 +93,7 @@ impl Pool {
         for index in 0..n_workers {
             let shared = Arc::clone(&pool.shared);
             let name = format!("tercel-worker-{}", index + 1);
-            let worker = thread::Builder::new()
+            let worker = Builder::new()
                 .name(name)
                 .spawn(move || work(&shared, index, spins))?;
             pool.workers.push(worker);
@@ -120,7 +127,9 @@ impl Pool {
         let job: Job = unsafe { std::mem::transmute(job) };
         let region = Region { job, items, piece };
         // SAFETY: the gate is closed and empty (`&mut self`), so no worker reads the cell.
-        unsafe { *self.shared.region.get() = Some(region) };
+        self.shared
+            .region
+            .with_mut(|cell| unsafe { *cell = Some(region) });
         self.shared.next.store(0, Ordering::Relaxed);
         self.shared.gate.open();
         // A worker without a piece of its own need not get up.
@@ -139,7 +148,7 @@ impl Pool {
     /// Wakes up to `n` workers that are parked.
     fn wake(&self, n: usize) {
         for (worker, parked) in self.workers.iter().zip(&self.shared.parked).take(n) {
-            if parked.swap(false, Ordering::SeqCst) {
+            if parked.swap(false, Ordering::AcqRel) {
                 worker.thread().unpark();
             }
         }
@@ -148,7 +157,7 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::SeqCst);
+        self.shared.stop.store(true, Ordering::Release);
         for worker in self.workers.drain(..) {
             worker.thread().unpark();
             // A worker catches the panics of its jobs, so joining cannot fail.
@@ -182,7 +191,6 @@ impl Shared {
 ///
 /// One word: bit 0 says that the gate is open, bits 1 to 15 count the workers inside, the rest
 /// counts regions, so that a worker can enter each only once and never a closed one.
-#[derive(Default)]
 struct Gate(AtomicU64);
 
 const OPEN: u64 = 1;
@@ -193,7 +201,7 @@ const ONE_REGION: u64 = 0x1_0000;
 impl Gate {
     /// Opens it for a new region. It must be closed and empty.
     fn open(&self) {
-        self.0.fetch_add(ONE_REGION | OPEN, Ordering::SeqCst);
+        self.0.fetch_add(ONE_REGION | OPEN, Ordering::AcqRel);
     }
 
     /// Closes it and waits until all are out.
@@ -203,16 +211,16 @@ impl Gate {
         while self.0.load(Ordering::Acquire) & INSIDE != 0 {
             spins += 1;
             if spins < SPINS_BEFORE_YIELDING {
-                std::hint::spin_loop();
+                spin_loop();
             } else {
-                thread::yield_now();
+                yield_now();
             }
         }
     }
 
     /// Enters if it is open for another region than `last`, and gives back which.
     fn enter(&self, last: u64) -> Option<u64> {
-        let now = self.0.load(Ordering::SeqCst);
+        let now = self.0.load(Ordering::Relaxed);
         let region = now / ONE_REGION;
         if now & OPEN == 0 || region == last {
             return None;
@@ -239,7 +247,8 @@ fn work(shared: &Shared, index: usize, patience: u32) {
             last = region;
             spins = 0;
             // SAFETY: inside the gate nobody writes the cell.
-            if let Some(region) = unsafe { *shared.region.get() }
+            let region = shared.region.with(|cell| unsafe { *cell });
+            if let Some(region) = region
                 && catch_unwind(AssertUnwindSafe(|| shared.claim(region, index + 1))).is_err()
             {
                 shared.panicked.store(true, Ordering::Relaxed);
@@ -249,88 +258,22 @@ fn work(shared: &Shared, index: usize, patience: u32) {
         }
         spins += 1;
         if spins < patience {
-            std::hint::spin_loop();
+            spin_loop();
             continue;
         }
-        // Whoever opens the gate after this flag is set unparks; whoever did before is seen by
-        // one more look.
-        shared.parked[index].store(true, Ordering::SeqCst);
-        let open = shared.gate.0.load(Ordering::SeqCst) & OPEN != 0;
-        if !open && !shared.stop.load(Ordering::SeqCst) {
-            thread::park();
+        // Both sides swap the flag: either the one that opens the gate finds it set and unparks, or
+        // this finds what that one left, and so sees the gate open at one more look.
+        shared.parked[index].swap(true, Ordering::AcqRel);
+        let open = shared.gate.0.load(Ordering::Relaxed) & OPEN != 0;
+        if !open && !shared.stop.load(Ordering::Acquire) {
+            park();
         }
-        shared.parked[index].store(false, Ordering::SeqCst);
+        shared.parked[index].store(false, Ordering::Relaxed);
         spins = 0;
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    #[test]
-    fn every_item_is_computed_once() {
-        for threads in 1..=4 {
-            let mut pool = Pool::new(threads).unwrap();
-            assert_eq!(pool.threads(), threads);
-            for (round, items) in (0..1000).zip([0, 1, 2, 7, 100, 1001].into_iter().cycle()) {
-                if round % 100 == 99 {
-                    thread::sleep(Duration::from_millis(5)); // long enough for workers to park
-                }
-                let hits: Vec<AtomicUsize> = (0..items).map(|_| AtomicUsize::new(0)).collect();
-                pool.run(items, 1 + round % 3, |thread, range| {
-                    assert!(thread < threads);
-                    for hit in &hits[range] {
-                        hit.fetch_add(1, Ordering::Relaxed);
-                    }
-                });
-                assert!(
-                    hits.iter().all(|hit| hit.load(Ordering::Relaxed) == 1),
-                    "{items} items"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn a_thread_number_is_never_used_twice_at_once() {
-        let mut pool = Pool::new(3).unwrap();
-        let busy: [AtomicBool; 3] = Default::default();
-        for _ in 0..200 {
-            pool.run(64, 1, |thread, _| {
-                assert!(!busy[thread].swap(true, Ordering::SeqCst));
-                std::hint::spin_loop();
-                busy[thread].store(false, Ordering::SeqCst);
-            });
-        }
-    }
-
-    #[test]
-    fn little_work_stays_with_the_caller() {
-        let mut pool = Pool::new(4).unwrap();
-        let caller = thread::current().id();
-        pool.run(10, 10, |thread, range| {
-            assert_eq!((thread, range, thread::current().id()), (0, 0..10, caller));
-        });
-    }
-
-    #[test]
-    fn a_panic_reaches_the_caller_and_the_pool_lives_on() {
-        let mut pool = Pool::new(2).unwrap();
-        for culprit in [0, 50, 99] {
-            let result = catch_unwind(AssertUnwindSafe(|| {
-                pool.run(100, 1, |_, range| {
-                    assert!(!range.contains(&culprit), "on purpose");
-                });
-            }));
-            assert!(result.is_err());
-        }
-        let count = AtomicUsize::new(0);
-        pool.run(100, 1, |_, range| {
-            count.fetch_add(range.len(), Ordering::Relaxed);
-        });
-        assert_eq!(count.load(Ordering::Relaxed), 100);
-    }
-}
+#[cfg(all(test, loom))]
+mod models;
+#[cfg(all(test, not(loom)))]
+mod tests;

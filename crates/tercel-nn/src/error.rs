@@ -105,6 +105,15 @@ pub enum NnError {
         /// Tokens that were asked for.
         needed: usize,
     },
+    /// Keys and values cannot be stored that way.
+    #[error(
+        "keys and values of heads of {head_dim} elements cannot be stored as 8-bit blocks, which \
+         need a multiple of 32"
+    )]
+    KvType {
+        /// Elements of a head.
+        head_dim: usize,
+    },
     /// Open sequences may need all the pages there are. Nothing is wrong: one has to end first.
     #[error("the KV cache has no room for {tokens} tokens beside the sequences that are open")]
     KvBusy {

@@ -3,13 +3,14 @@
 use std::ops::ControlFlow;
 
 use tercel_formats::{Checkpoint, Storage};
+use tercel_kernels::ops::attention::Shape;
 use tercel_kernels::{Isa, Target};
 
 use crate::NnError;
 use crate::backend::Act;
 use crate::cpu::{self, Cpu};
 use crate::kv::{Geometry, Identity, KvPart, KvType, KvUsage, Prefix, PrefixCache, SequenceId};
-use crate::loader::Loader;
+use crate::loader::{Loader, Plan};
 use crate::models::{self, Constructed, Model};
 use crate::planner::Workspace;
 use crate::survey::{self, Survey};
@@ -210,6 +211,7 @@ impl Runner {
             ..options.clone()
         };
         let Constructed { model, plan, info } = models::construct(checkpoint, options.weights)?;
+        check_kv_type(&plan, &options)?;
         let (tokens, outputs) = (options.max_batch_tokens, options.max_outputs);
         let workspace = Workspace::measure(model.as_ref(), &plan, tokens, outputs);
         let memory = memory(&plan, &workspace, &options);
@@ -243,6 +245,7 @@ impl Runner {
     /// As [`load`](Self::load).
     pub fn estimate(checkpoint: &Checkpoint<'_>, options: &Options) -> Result<Memory, NnError> {
         let Constructed { model, plan, .. } = models::construct(checkpoint, options.weights)?;
+        check_kv_type(&plan, options)?;
         let (tokens, outputs) = (options.max_batch_tokens, options.max_outputs);
         let workspace = Workspace::measure(model.as_ref(), &plan, tokens, outputs);
         Ok(memory(&plan, &workspace, options))
@@ -407,7 +410,17 @@ impl Wanted {
     }
 }
 
-fn memory(plan: &crate::loader::Plan<'_>, workspace: &Workspace, options: &Options) -> Memory {
+fn check_kv_type(plan: &Plan<'_>, options: &Options) -> Result<(), NnError> {
+    let mut shapes = plan.attentions.iter();
+    match shapes.find(|shape| !options.kv_type.supports(shape)) {
+        Some(Shape { head_dim, .. }) => Err(NnError::KvType {
+            head_dim: *head_dim,
+        }),
+        None => Ok(()),
+    }
+}
+
+fn memory(plan: &Plan<'_>, workspace: &Workspace, options: &Options) -> Memory {
     let matrices: usize = plan.matrices.iter().map(|matrix| matrix.bytes).sum();
     let vectors: usize = plan
         .vectors

@@ -4,7 +4,7 @@ mod mixture;
 
 use std::ops::ControlFlow;
 
-use tercel_kernels::ops::attention::{self, Cache, Element, Place, Shape};
+use tercel_kernels::ops::attention;
 use tercel_kernels::ops::gated::{Activation, gated};
 use tercel_kernels::ops::gated_delta::gated_delta;
 use tercel_kernels::ops::matmul::{MAX_PRODUCTS, Product, matmul};
@@ -19,7 +19,7 @@ use crate::NnError;
 use crate::backend::{
     Act, AttentionId, Backend, Mark, Matrix, MixtureId, RecurrentId, Rope, RopeId, Vector,
 };
-use crate::kv::{KvCache, LayerKv, Pages, Pair, SequenceId};
+use crate::kv::{KvCache, LayerKv, SequenceId};
 use crate::loader::{Mixture, Plan, Recurrent, pack_error};
 use crate::planner::Workspace;
 use crate::runner::{Chunk, Options, Packed};
@@ -221,36 +221,6 @@ impl Cpu {
     }
 }
 
-/// The attention of one layer, for any type of cache.
-struct Attend<'a> {
-    pool: &'a mut Pool,
-    isa: Isa,
-    shape: &'a Shape,
-    scratch: &'a mut [f32],
-}
-
-impl Attend<'_> {
-    fn run<'p, E: Element>(
-        self,
-        q: &[f32],
-        pages: &Pair<E>,
-        place: impl Fn(usize) -> Place<'p> + Sync,
-        out: &mut [f32],
-    ) {
-        let Self {
-            pool,
-            isa,
-            shape,
-            scratch,
-        } = self;
-        let cache = Cache {
-            keys: &pages.keys,
-            values: &pages.values,
-        };
-        attention::attention(pool, isa, shape, q, cache, place, scratch, out);
-    }
-}
-
 impl Backend for Cpu {
     fn embed(&mut self, table: Matrix) -> Act {
         let cols = self.weights.matrices[table.0].cols();
@@ -353,17 +323,9 @@ impl Backend for Cpu {
         self.write(out, |this, out| {
             let [q, k, v] = [q, k, v].map(|x| &this.slots[x.slot][..x.rows * x.cols]);
             let (LayerKv { shape, pages }, place) = this.kv.layer(layer.0, &this.pass.places);
-            let attend = Attend {
-                pool: &mut this.pool,
-                isa: this.isa,
-                shape,
-                scratch: &mut this.attention_scratch,
-            };
-            pages.store(attend.shape, k, v, &place);
-            match pages {
-                Pages::F16(pages) => attend.run(q, pages, place, out),
-                Pages::F32(pages) => attend.run(q, pages, place, out),
-            }
+            pages.store(shape, k, v, &place);
+            let (pool, scratch) = (&mut this.pool, &mut this.attention_scratch);
+            attention::attention(pool, this.isa, shape, q, pages, place, scratch, out);
         });
         out
     }

@@ -1,11 +1,10 @@
 //! How many pages and states a cache has, before any of them is there.
 
 use serde::Serialize;
-use tercel_kernels::ops::attention::{PAGE, Shape};
+use tercel_kernels::ops::attention::{KvPages, PAGE, Shape};
 
 use super::MAX_GROUPS;
 use super::index::Index;
-use super::pages::Pages;
 use super::states::States;
 use crate::loader::Recurrent;
 use crate::runner::Options;
@@ -56,7 +55,7 @@ impl Geometry {
             .collect();
         for (shape, group) in shapes.iter().zip(&group_of) {
             groups[*group].layers += 1;
-            groups[*group].page_bytes += Pages::page_bytes(shape, options.kv_type);
+            groups[*group].page_bytes += KvPages::page_bytes(shape, options.kv_type);
         }
         let state_bytes = States::slot_bytes(recurrents);
         let page_bytes: usize = groups.iter().map(|group| group.page_bytes).sum();

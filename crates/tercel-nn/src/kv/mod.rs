@@ -8,14 +8,14 @@
 
 mod geometry;
 mod index;
-mod pages;
 mod pool;
 mod states;
 #[cfg(test)]
 mod tests;
 
 use tercel_kernels::AllocError;
-use tercel_kernels::ops::attention::{PAGE, Place, Shape};
+pub use tercel_kernels::ops::attention::CacheType as KvType;
+use tercel_kernels::ops::attention::{KvPages, PAGE, Place, Shape};
 
 use crate::NnError;
 use crate::loader::Recurrent;
@@ -25,8 +25,6 @@ pub use geometry::KvPart;
 use geometry::window_pages;
 pub use index::Identity;
 use index::{Index, NONE, Walk};
-pub use pages::KvType;
-pub(crate) use pages::{Pages, Pair};
 use pool::Pool;
 pub(crate) use states::States;
 
@@ -140,7 +138,7 @@ pub(crate) struct KvCache {
 /// One layer's part of the cache.
 pub(crate) struct LayerKv {
     pub(crate) shape: Shape,
-    pub(crate) pages: Pages,
+    pub(crate) pages: KvPages,
 }
 
 /// Layers that share page numbers.
@@ -196,7 +194,7 @@ impl KvCache {
             let size = &geometry.groups[*group];
             Ok(LayerKv {
                 shape: *shape,
-                pages: Pages::zeroed(shape, options.kv_type, size.live + size.cached)?,
+                pages: KvPages::zeroed(shape, options.kv_type, size.live + size.cached)?,
             })
         });
         let layers = layers.collect::<Result<_, AllocError>>()?;
@@ -511,7 +509,7 @@ impl KvCache {
                 let from = self.index.node(node).pages[group];
                 let layers = self.layers.iter_mut().zip(&self.group_of);
                 for (layer, _) in layers.filter(|(_, of)| **of == group) {
-                    layer.pages.copy_page(&layer.shape, from, own);
+                    layer.pages.copy_page(from, own);
                 }
             }
         }

@@ -94,9 +94,6 @@ impl Written {
         let kv = &self.0;
         for sequence in kv.sequences.iter().filter(|it| it.is_open) {
             for (layer, group) in kv.layers.iter().zip(&kv.group_of) {
-                let Pages::F32(pair) = &layer.pages else {
-                    panic!("single floats")
-                };
                 let len = sequence.tokens.len();
                 let seen = layer
                     .shape
@@ -105,8 +102,13 @@ impl Written {
                 for (at, token) in sequence.tokens.iter().enumerate().skip(seen) {
                     let page = sequence.tables[*group][at / PAGE];
                     assert_ne!(page, NONE, "position {at} of {len}");
-                    let value = page as usize * layer.shape.page_len() + at % PAGE * 8;
-                    assert_eq!(pair.values[value], *token as f32, "position {at} of {len}");
+                    let mut bytes = Vec::new();
+                    layer.pages.read_page(page, &mut bytes);
+                    // Values come after the keys, token by token.
+                    let value = bytes.len() / 2 + at % PAGE * 8 * size_of::<f32>();
+                    let value = bytes[value..value + 4].try_into().unwrap();
+                    let value = f32::from_le_bytes(value);
+                    assert_eq!(value, *token as f32, "position {at} of {len}");
                 }
             }
         }

@@ -1,31 +1,42 @@
-//! Causal attention over a paged key-value cache of half or single floats, with grouped heads and an
-//! optional sliding window.
+//! Causal attention over a paged key-value cache, with grouped heads and an optional sliding window.
 //!
 //! # Layout
-//! A page holds [`PAGE`] tokens. Keys are transposed inside a page, so that a kernel scores many
-//! tokens per instruction; values are not, so that it sums many elements:
-//! keys `(pages, n_kv_heads, head_dim, PAGE)`, values `(pages, n_kv_heads, PAGE, head_dim)`.
+//! A page holds [`PAGE`] tokens of one layer. Keys are transposed inside a page, so that a kernel
+//! scores many tokens per instruction; values are not, so that it sums many elements. What a number
+//! is made of, [`KvPages`] hides: half floats, single floats or 8-bit blocks.
 //!
 //! # Order
 //! A query walks its pages in order by online softmax (Milakov and Gimelshein, 2018). Positions
 //! are cut into splits at multiples of [`SPLIT`]; each split is computed from nothing and they
 //! are combined first to last. The boundaries depend on positions alone, so the result does not
 //! depend on who computes which split, nor on how many queries share the call.
+//!
+//! # Error
+//! Half floats cost what rounding the keys and values costs. 8-bit blocks cost half a scale a
+//! number; where vectors multiply their codes as integers, the query and a page's weights are
+//! rounded to 16 bits first, a small part of that.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
-mod element;
+#[cfg(test)]
+mod bench;
+mod cache;
+mod float;
+mod q8;
 mod scalar;
 #[cfg(test)]
 mod tests;
 
 use std::ops::Range;
 
-pub use element::Element;
+pub use cache::{CacheType, KvPages};
 
 use super::SharedMut;
 use crate::dispatch::{Kind, dispatch};
 use crate::{Isa, Pool};
+#[cfg(target_arch = "x86_64")]
+use avx2::Vectors;
+use cache::{Encoding, Paged, with_pages};
 
 /// Tokens in a page of the cache.
 pub const PAGE: usize = 32;
@@ -50,21 +61,13 @@ pub struct Shape {
     pub window: Option<usize>,
 }
 
-/// The cache of one layer: see the module for the layout.
-#[derive(Clone, Copy, Debug)]
-pub struct Cache<'a, E> {
-    /// Transposed keys.
-    pub keys: &'a [E],
-    /// Values.
-    pub values: &'a [E],
-}
-
 /// Where a query stands.
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'a> {
     /// Position of the query in its sequence.
     pub position: usize,
-    /// Pages of the sequence, in order, up to the query's at least.
+    /// Pages of the sequence, in order, up to the query's at least. Those wholly before the window
+    /// are never looked at, so they may be any numbers.
     pub pages: &'a [u32],
 }
 
@@ -79,9 +82,9 @@ impl Shape {
         self.group() * (self.head_dim + 2)
     }
 
-    /// Numbers in one page of the keys or the values.
-    pub fn page_len(&self) -> usize {
-        self.n_kv_heads * self.head_dim * PAGE
+    /// Room for the queries of one key head in 16 bits, each with its scale.
+    fn codes_len(&self) -> usize {
+        self.group() * (self.head_dim.div_ceil(2) + 1)
     }
 
     /// Positions that a query at `position` sees.
@@ -96,63 +99,41 @@ impl Shape {
 /// Numbers of scratch that [`attention`] needs for sequences of up to `context` tokens.
 pub fn scratch_len(shape: &Shape, context: usize, threads: usize) -> usize {
     let splits = context.div_ceil(SPLIT) * MAX_SPLIT_QUERIES * shape.n_kv_heads;
-    shape.partial_len() * splits.max(threads)
-}
-
-/// Writes the keys and values of new tokens to their pages.
-///
-/// `k` and `v` are `(n, n_kv_heads, head_dim)`; `place(i)` says where token `i` goes.
-///
-/// # Panics
-/// When a place has no page or a length does not fit.
-pub fn store<'p, E: Element>(
-    shape: &Shape,
-    k: &[f32],
-    v: &[f32],
-    place: impl Fn(usize) -> Place<'p>,
-    keys: &mut [E],
-    values: &mut [E],
-) {
-    let dim = shape.head_dim;
-    let token_len = shape.n_kv_heads * dim;
-    for (i, (k, v)) in k
-        .chunks_exact(token_len)
-        .zip(v.chunks_exact(token_len))
-        .enumerate()
-    {
-        let Place { position, pages } = place(i);
-        let slot = position % PAGE;
-        let page = pages[position / PAGE] as usize * shape.page_len();
-        for head in 0..shape.n_kv_heads {
-            let at = page + head * dim * PAGE;
-            let source = head * dim..(head + 1) * dim;
-            let keys = &mut keys[at..at + dim * PAGE];
-            for (column, x) in keys.chunks_exact_mut(PAGE).zip(&k[source.clone()]) {
-                column[slot] = E::from_f32(*x);
-            }
-            let values = &mut values[at + slot * dim..at + (slot + 1) * dim];
-            for (out, x) in values.iter_mut().zip(&v[source]) {
-                *out = E::from_f32(*x);
-            }
-        }
-    }
+    shape.partial_len() * splits.max(threads) + shape.codes_len() * threads
 }
 
 /// Attends from each query to its sequence. `q` and `out` are `(n, n_heads, head_dim)`;
 /// `scratch` has [`scratch_len`] numbers.
 ///
 /// # Panics
-/// When a length does not fit the shapes or a place lacks pages.
+/// When a length does not fit the shapes, the pages are of another shape, or a place lacks pages.
 #[expect(
     clippy::too_many_arguments,
     reason = "an operation names all it touches"
 )]
-pub fn attention<'p, E: Element>(
+pub fn attention<'p>(
     pool: &mut Pool,
     isa: Isa,
     shape: &Shape,
     q: &[f32],
-    cache: Cache<'_, E>,
+    cache: &KvPages,
+    place: impl Fn(usize) -> Place<'p> + Sync,
+    scratch: &mut [f32],
+    out: &mut [f32],
+) {
+    with_pages!(&cache.0, cache => over(pool, isa, shape, q, cache, place, scratch, out));
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "as the operation, for one type of cache"
+)]
+fn over<'p, E: Encoding + Vectors>(
+    pool: &mut Pool,
+    isa: Isa,
+    shape: &Shape,
+    q: &[f32],
+    cache: &Paged<E>,
     place: impl Fn(usize) -> Place<'p> + Sync,
     scratch: &mut [f32],
     out: &mut [f32],
@@ -160,7 +141,7 @@ pub fn attention<'p, E: Element>(
     let query_len = shape.n_heads * shape.head_dim;
     let n = q.len() / query_len;
     assert!(
-        q.len() == out.len() && q.len() == n * query_len,
+        q.len() == out.len() && q.len() == n * query_len && cache.fits(shape),
         "shapes of attention"
     );
     // Vectors run along the head; a head that is no whole number of them takes the reference.
@@ -171,26 +152,38 @@ pub fn attention<'p, E: Element>(
     };
     let partial_len = shape.partial_len();
     let group_len = shape.group() * shape.head_dim;
+    let codes_len = shape.codes_len();
+    let (codes, scratch) = scratch.split_at_mut(codes_len * pool.threads());
+    let codes = SharedMut::new(codes);
     let out = SharedMut::new(out);
     let scratch = SharedMut::new(scratch);
     // Unit `u` is key head `u % n_kv_heads` of query `u / n_kv_heads`.
     let units = n * shape.n_kv_heads;
-    let query = |unit: usize| &q[unit * group_len..(unit + 1) * group_len];
     let splits = |unit: usize| splits(shape.visible(place(unit / shape.n_kv_heads).position));
+    let span = |unit: usize, positions: Range<usize>| Span {
+        shape,
+        q: &q[unit * group_len..(unit + 1) * group_len],
+        cache,
+        pages: place(unit / shape.n_kv_heads).pages,
+        kv_head: unit % shape.n_kv_heads,
+        positions,
+    };
 
     if n > MAX_SPLIT_QUERIES || pool.threads() == 1 {
         pool.run(units, 1, |thread, range| {
             // SAFETY: each thread has its own part of the scratch, each unit its own output.
-            let partial =
-                unsafe { scratch.slice(thread * partial_len..(thread + 1) * partial_len) };
+            let (partial, codes) = unsafe {
+                (
+                    scratch.slice(thread * partial_len..(thread + 1) * partial_len),
+                    codes.slice(thread * codes_len..(thread + 1) * codes_len),
+                )
+            };
             for unit in range {
                 // SAFETY: as above.
                 let out = unsafe { out.slice(unit * group_len..(unit + 1) * group_len) };
                 let mut combined = Combined::new(shape, out);
-                for split in splits(unit) {
-                    let pages = place(unit / shape.n_kv_heads).pages;
-                    let head = unit % shape.n_kv_heads;
-                    attend(isa, shape, query(unit), cache, pages, head, split, partial);
+                for positions in splits(unit) {
+                    attend(isa, &span(unit, positions), partial, codes);
                     combined.add(partial);
                 }
                 combined.finish();
@@ -218,15 +211,15 @@ pub fn attention<'p, E: Element>(
         (0, 0)
     };
     let items = counts.iter().sum::<usize>() * shape.n_kv_heads;
-    pool.run(items, 1, |_, range| {
+    pool.run(items, 1, |thread, range| {
+        // SAFETY: each thread has its own part.
+        let codes = unsafe { codes.slice(thread * codes_len..(thread + 1) * codes_len) };
         for item in range {
             let (unit, split) = locate(item);
             // SAFETY: each item has its own part of the scratch.
             let partial = unsafe { scratch.slice(item * partial_len..(item + 1) * partial_len) };
-            let pages = place(unit / shape.n_kv_heads).pages;
-            let head = unit % shape.n_kv_heads;
-            if let Some(split) = splits(unit).nth(split) {
-                attend(isa, shape, query(unit), cache, pages, head, split, partial);
+            if let Some(positions) = splits(unit).nth(split) {
+                attend(isa, &span(unit, positions), partial, codes);
             }
         }
     });
@@ -251,63 +244,65 @@ fn splits(visible: Range<usize>) -> impl Iterator<Item = Range<usize>> {
 }
 
 /// What a kernel computes: one split of one key head for the query heads that share it.
-struct Span<'a, E> {
+struct Span<'a, E: Encoding> {
     shape: &'a Shape,
     /// `(group, head_dim)`
     q: &'a [f32],
-    cache: Cache<'a, E>,
+    cache: &'a Paged<E>,
     pages: &'a [u32],
     kv_head: usize,
     positions: Range<usize>,
 }
 
-impl<E> Span<'_, E> {
-    /// The pages of the span: keys, values, and which of their tokens are visible.
-    fn pages(&self) -> impl Iterator<Item = (&[E], &[E], Range<usize>)> {
+impl<E: Encoding> Span<'_, E> {
+    /// The key head's part of each page of the span, and which of its tokens are visible.
+    fn pages(&self) -> impl Iterator<Item = (&[E::Element], Range<usize>)> {
         let Range { start, end } = self.positions;
         (start / PAGE..end.div_ceil(PAGE)).map(move |page| {
-            let len = self.shape.head_dim * PAGE;
-            let at = self.pages[page] as usize * self.shape.page_len() + self.kv_head * len;
+            let part = self.cache.part(self.pages[page], self.kv_head);
             let first = page * PAGE;
-            let seen = start.max(first) - first..end.min(first + PAGE) - first;
             (
-                &self.cache.keys[at..at + len],
-                &self.cache.values[at..at + len],
-                seen,
+                part,
+                start.max(first) - first..end.min(first + PAGE) - first,
             )
         })
     }
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "spelled once, for both divisions of work"
-)]
-fn attend<E: Element>(
+/// Running softmax over the pages of a span, for each query head.
+struct Partial<'a> {
+    /// Weighted sums of values, `(group, head_dim)`.
+    sums: &'a mut [f32],
+    maximums: &'a mut [f32],
+    /// Sums of the weights.
+    totals: &'a mut [f32],
+}
+
+/// Computes a span into `partial`; `codes` is room for the queries as a kernel wants them.
+fn attend<E: Encoding + Vectors>(
     isa: Isa,
-    shape: &Shape,
-    q: &[f32],
-    cache: Cache<'_, E>,
-    pages: &[u32],
-    kv_head: usize,
-    positions: Range<usize>,
+    span: &Span<'_, E>,
     partial: &mut [f32],
+    codes: &mut [f32],
 ) {
-    let span = Span {
-        shape,
-        q,
-        cache,
-        pages,
-        kv_head,
-        positions,
-    };
-    let (sums, rest) = partial.split_at_mut(shape.group() * shape.head_dim);
-    let (maximums, totals) = rest.split_at_mut(shape.group());
+    let (sums, rest) = partial.split_at_mut(span.q.len());
+    let (maximums, totals) = rest.split_at_mut(span.shape.group());
     sums.fill(0.0);
     maximums.fill(f32::NEG_INFINITY);
     totals.fill(0.0);
-    dispatch!(isa, attend(&span, sums, maximums, totals));
+    let partial = Partial {
+        sums,
+        maximums,
+        totals,
+    };
+    dispatch!(isa, attend(span, partial, codes));
 }
+
+/// What vectors need of an encoding: nothing where there are none.
+#[cfg(not(target_arch = "x86_64"))]
+trait Vectors {}
+#[cfg(not(target_arch = "x86_64"))]
+impl<E: Encoding> Vectors for E {}
 
 /// Partial results of splits, put together first to last.
 struct Combined<'a> {

@@ -1,15 +1,16 @@
 //! The reference: online softmax over the pages of a span.
 
-use super::{Element, PAGE, Span};
+use super::cache::Encoding;
+use super::{PAGE, Partial, Span};
 
-pub(super) fn attend<E: Element>(
-    span: &Span<'_, E>,
-    sums: &mut [f32],
-    maximums: &mut [f32],
-    totals: &mut [f32],
-) {
+pub(super) fn attend<E: Encoding>(span: &Span<'_, E>, partial: Partial<'_>, _codes: &mut [f32]) {
+    let Partial {
+        sums,
+        maximums,
+        totals,
+    } = partial;
     let dim = span.shape.head_dim;
-    for (keys, values, seen) in span.pages() {
+    for (part, seen) in span.pages() {
         let heads = span.q.chunks_exact(dim).zip(sums.chunks_exact_mut(dim));
         for (head, (q, sums)) in heads.enumerate() {
             let mut scores = [f32::NEG_INFINITY; PAGE];
@@ -17,7 +18,7 @@ pub(super) fn attend<E: Element>(
                 let products = q
                     .iter()
                     .enumerate()
-                    .map(|(d, q)| q * keys[d * PAGE + token].to_f32());
+                    .map(|(d, q)| q * E::key(part, dim, token, d));
                 scores[token] = products.sum::<f32>() * span.shape.scale;
             }
             let maximum = scores
@@ -30,7 +31,7 @@ pub(super) fn attend<E: Element>(
             for (d, sum) in sums.iter_mut().enumerate() {
                 let new = seen
                     .clone()
-                    .map(|token| weights[token] * values[token * dim + d].to_f32());
+                    .map(|token| weights[token] * E::value(part, dim, token, d));
                 *sum = *sum * keep + new.sum::<f32>();
             }
         }
