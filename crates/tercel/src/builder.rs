@@ -10,6 +10,7 @@ use tercel_formats::Checkpoint;
 use tercel_nn::{KvType, Memory, NnError, Options, Packed, QUANTIZABLE, Runner, Target};
 use tercel_text::{ChatTemplate, Tokenizer};
 
+use crate::context::ContextOverflow;
 use crate::engine::{Engine, Info, Parts, QUEUE};
 use crate::error::Error;
 use crate::files::{ModelFiles, defaults, resolve_context, summary};
@@ -105,6 +106,13 @@ impl EngineBuilder {
     /// in conversations alone.
     pub fn sampling(mut self, sampling: Sampling) -> Self {
         self.sampling = sampling;
+        self
+    }
+
+    /// What becomes of a prompt that is too long for the context, unless a request or a chat says
+    /// otherwise; by default an error.
+    pub fn context_overflow(mut self, policy: ContextOverflow) -> Self {
+        self.sampling.context_overflow = Some(policy);
         self
     }
 

@@ -13,6 +13,7 @@ use tercel_text::{ThinkTags, Tokenizer};
 use crate::TokenId;
 use crate::builder::EngineBuilder;
 use crate::chat::Chat;
+use crate::context::Fit;
 use crate::error::Error;
 use crate::files::{MemoryUse, ModelSummary};
 use crate::pipe::{Receiver, pipe};
@@ -190,19 +191,24 @@ impl Engine {
     /// Checks a request and makes it a job with a channel of `capacity` deltas.
     fn prepare(&self, request: Request, capacity: usize) -> Result<(Job, Receiver), Error> {
         let accepted = Instant::now();
-        request.check_thinking()?;
+        request.check_form()?;
         let is_chat = request.is_chat();
         let Request { input, sampling } = request;
         let mut settings = sampling.resolve(&self.inner.sampling)?;
         if !is_chat {
             settings.forget_thinking();
         }
-        let prompt = self.inner.prompter().prompt(input, settings.thinking)?;
+        let fit = Fit::of(&settings, self.inner.info.max_context)?;
+        let prompt = self
+            .inner
+            .prompter()
+            .prompt(input, settings.thinking, &fit)?;
         let Prompt {
             tokens,
             lost_bytes,
             tags,
             end,
+            context,
         } = prompt;
         let closing = tags.map(|tags| self.inner.tokenizer.encode_trusted(&tags.closing()));
         let usage = Usage {
@@ -217,6 +223,7 @@ impl Engine {
             stop_reason: StopReason::Cancelled,
             stop_sequence: None,
             usage,
+            context,
             timings: Timings::default(),
             settings,
             backend: self.inner.info.backend.clone(),

@@ -34,6 +34,7 @@
 mod bare;
 mod builder;
 mod chat;
+mod context;
 mod engine;
 mod error;
 mod files;
@@ -55,6 +56,7 @@ mod verify;
 pub use bare::{BareModel, BareOptions};
 pub use builder::EngineBuilder;
 pub use chat::{Chat, ChatStream};
+pub use context::{ContextOverflow, ContextReport, Cut, CutKind};
 pub use engine::{Engine, Info};
 pub use error::Error;
 pub use files::{

@@ -3,6 +3,7 @@
 use tercel_text::{ChatTemplate, Message, PromptEnd, Role, TemplateInput, ThinkTags, Tokenizer};
 
 use crate::TokenId;
+use crate::context::{ContextOverflow, ContextReport, Fit};
 use crate::error::Error;
 use crate::sampling::{Sampling, sampling_setters};
 use crate::thinking::Thinking;
@@ -44,15 +45,22 @@ impl Request {
 
     sampling_setters!();
 
-    /// Checks that nothing is asked of a thought where none is looked for.
-    pub(crate) fn check_thinking(&self) -> Result<(), Error> {
+    /// Checks that nothing is asked of a prompt that only a conversation can give.
+    pub(crate) fn check_form(&self) -> Result<(), Error> {
         let Sampling {
             thinking,
             max_thinking_tokens: most,
             min_answer_tokens: least,
+            context_overflow: overflow,
             ..
         } = &self.sampling;
         let given = [
+            (
+                "context_overflow",
+                overflow
+                    .filter(|it| *it == ContextOverflow::DropOldestTurns)
+                    .map(|it| it.to_string()),
+            ),
             (
                 "thinking",
                 thinking
@@ -143,31 +151,42 @@ pub(crate) struct Prompt {
     /// How the reply marks a thought; nothing where none is looked for.
     pub(crate) tags: Option<ThinkTags>,
     pub(crate) end: PromptEnd,
+    /// What was cut so that it fits, where something was.
+    pub(crate) context: Option<ContextReport>,
 }
 
 impl Prompter<'_> {
     /// The tokens of a prompt: not empty, inside the vocabulary, with room for a reply.
-    pub(crate) fn prompt(&self, input: Input, thinking: Thinking) -> Result<Prompt, Error> {
+    pub(crate) fn prompt(
+        &self,
+        input: Input,
+        thinking: Thinking,
+        fit: &Fit,
+    ) -> Result<Prompt, Error> {
         let plain = |tokens, lost_bytes| Prompt {
             tokens,
             lost_bytes,
             tags: None,
             end: PromptEnd::Plain,
+            context: None,
         };
-        let prompt = match input {
-            Input::Prompt(text) => plain(self.raw(&text)?, self.tokenizer.lost_bytes(&text)),
-            Input::Chat(messages) => self.chat(&messages, thinking)?,
-            Input::Tokens(tokens) => plain(tokens, 0),
+        let (prompt, messages) = match input {
+            Input::Prompt(text) => {
+                let lost_bytes = self.tokenizer.lost_bytes(&text);
+                (plain(self.raw(&text)?, lost_bytes), None)
+            }
+            Input::Chat(messages) => (self.chat(&messages, thinking)?, Some(messages)),
+            Input::Tokens(tokens) => (plain(tokens, 0), None),
         };
         self.check(&prompt.tokens, "tokens")?;
-        if prompt.tokens.len() >= self.max_context {
-            let (prompt_tokens, max_context) = (prompt.tokens.len(), self.max_context);
-            return Err(Error::ContextOverflow {
-                prompt_tokens,
-                max_context,
-            });
+        let tokens = prompt.tokens.len();
+        if tokens <= fit.room() {
+            return Ok(prompt);
         }
-        Ok(prompt)
+        match messages {
+            Some(messages) => fit.cut_messages(&messages, thinking, tokens, self),
+            None => fit.cut_tokens(prompt, self.tokenizer),
+        }
     }
 
     /// Checks that there are tokens and that the model has each.
@@ -204,7 +223,8 @@ impl Prompter<'_> {
         Ok(tokens)
     }
 
-    fn chat(&self, messages: &[Message], thinking: Thinking) -> Result<Prompt, Error> {
+    /// A conversation, rendered; its prompt may be longer than the context.
+    pub(crate) fn chat(&self, messages: &[Message], thinking: Thinking) -> Result<Prompt, Error> {
         let Some(last) = messages.last() else {
             return Err(Error::EmptyMessages);
         };
@@ -230,6 +250,7 @@ impl Prompter<'_> {
             lost_bytes: self.tokenizer.lost_bytes(rendered.text()),
             tags: self.tags,
             end,
+            context: None,
         })
     }
 }

@@ -64,6 +64,9 @@ impl Conversation<'_> {
     fn say(&mut self, text: &str) -> Result<(), Failure> {
         match self.reply(text) {
             Ok(Some(reply)) => {
+                if let Some(report) = &reply.context {
+                    self.context.note(&report.to_string());
+                }
                 if reply.stop_reason == StopReason::Cancelled {
                     self.tell(&format!("(interrupted) {}", format::statistics(&reply)))?;
                 }
@@ -79,7 +82,10 @@ impl Conversation<'_> {
                     Failure::Error {
                         kind: "context_overflow",
                         ..
-                    } => failure.with_hint("/reset forgets the conversation so far"),
+                    } => failure.with_hint(
+                        "/reset forgets the conversation so far, /undo its last turn; \
+                         `/set context_overflow drop_oldest_turns` drops the oldest",
+                    ),
                     _ => failure,
                 };
                 self.context.out.failure(&failure);

@@ -191,6 +191,9 @@ fn answer(engine: &Engine, request: Request, context: &Context) -> Result<(), Fa
                 format::plural(reply.usage.lost_bytes, "byte")
             ));
         }
+        if let Some(report) = &reply.context {
+            context.note(&report.to_string());
+        }
         if !context.quiet {
             out.aside(&format::statistics(&reply));
         }

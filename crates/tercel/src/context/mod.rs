@@ -1,0 +1,19 @@
+//! What fits a context, and what becomes of the rest.
+//!
+//! A request whose prompt is too long is cut as its [`ContextOverflow`] says, and the reply tells
+//! what was cut ([`ContextReport`]). [`ContextBuilder`] puts a prompt together within a
+//! [`ContextBudget`] before there is a request.
+
+mod conversation;
+mod fit;
+mod overflow;
+mod points;
+mod search;
+mod turns;
+
+pub(crate) use fit::Fit;
+pub use overflow::{ContextOverflow, ContextReport, Cut, CutKind};
+pub(crate) use turns::turn_starts;
+
+#[cfg(test)]
+mod tests;
