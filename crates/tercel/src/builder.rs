@@ -174,6 +174,7 @@ impl EngineBuilder {
         let needed = Runner::estimate(&checkpoint, &options).map_err(|e| files.model_error(e))?;
         check_memory(needed, machine::available_bytes())?;
 
+        let fingerprint = files.fingerprint(&checkpoint, &format!("{weights:?}"));
         let (runner, tokenizer) = self.load_parts(&files, &checkpoint, &options, &mut tracker)?;
         check_vocabulary(&tokenizer, model.vocab_size).map_err(|e| files.model_error(e))?;
         let (sampling, mut notes) = defaults::of_files(&files, &checkpoint);
@@ -186,6 +187,7 @@ impl EngineBuilder {
             id: self.model,
             path: local.path,
             file_bytes: local.size_bytes,
+            fingerprint,
             model,
             max_context,
             has_template: template.source().is_some(),

@@ -43,6 +43,9 @@ pub struct Info {
     pub path: PathBuf,
     /// Size of that file.
     pub file_bytes: u64,
+    /// The model's identity as it is loaded, in hexadecimal: the same for the same files, wherever
+    /// they lie.
+    pub fingerprint: String,
     /// The model.
     pub model: ModelSummary,
     /// Tokens that prompt and reply may have together.
@@ -158,6 +161,11 @@ impl Engine {
     /// The defaults of a request: those of the builder, then those that the model brings.
     pub fn model_sampling(&self) -> &Sampling {
         &self.inner.sampling
+    }
+
+    /// What turns conversations and texts into tokens.
+    pub(crate) fn prompter(&self) -> Prompter<'_> {
+        self.inner.prompter()
     }
 
     pub(crate) fn new(parts: Parts) -> Self {

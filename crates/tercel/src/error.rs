@@ -7,6 +7,7 @@ use tercel_formats::CheckpointError;
 use tercel_nn::{Memory, NnError};
 use tercel_text::TextError;
 
+use crate::chat::SessionError;
 use crate::context::ContextOverflow;
 use crate::source::SourceError;
 
@@ -103,6 +104,9 @@ pub enum Error {
         /// What there is.
         available_bytes: u64,
     },
+    /// A conversation could not be saved or resumed.
+    #[error(transparent)]
+    Session(#[from] SessionError),
     /// The model could not be found, fetched or stored.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -206,6 +210,7 @@ impl Error {
             Self::Template(_) => "invalid_template",
             Self::ContextOverflow { .. } | Self::ContextReserve { .. } => "context_overflow",
             Self::InsufficientMemory { .. } => "insufficient_memory",
+            Self::Session(error) => error.kind(),
             Self::Source(error) => error.kind(),
             Self::Unreadable { reason, .. } if reason.kind() == io::ErrorKind::NotFound => {
                 "model_not_found"
@@ -293,6 +298,7 @@ impl Error {
                 "put the tokenizer.json that the model was published with beside its weights"
                     .to_owned(),
             ),
+            Self::Session(error) => error.hint(),
             Self::Source(error) => error.hint(),
             _ => None,
         }

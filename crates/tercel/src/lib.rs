@@ -55,8 +55,12 @@ mod verify;
 
 pub use bare::{BareModel, BareOptions};
 pub use builder::EngineBuilder;
-pub use chat::{Chat, ChatStream};
-pub use context::{ContextOverflow, ContextReport, Cut, CutKind};
+pub use chat::{Chat, ChatStream, SavedSession, SessionError};
+pub use context::{
+    Block, BlockKind, BlockLimit, BlockOutcome, BlockReport, BudgetReport, ContextBudget,
+    ContextBuilder, ContextOverflow, ContextReport, Cut, CutKind, PromptCounter, TokenCounter,
+    ToolBudget, ToolScope,
+};
 pub use engine::{Engine, Info};
 pub use error::Error;
 pub use files::{

@@ -1,6 +1,8 @@
 //! What is asked of an engine: a prompt in one of three forms, and how to sample.
 
-use tercel_text::{ChatTemplate, Message, PromptEnd, Role, TemplateInput, ThinkTags, Tokenizer};
+use tercel_text::{
+    ChatTemplate, Message, PromptEnd, Rendered, Role, TemplateInput, ThinkTags, Tokenizer,
+};
 
 use crate::TokenId;
 use crate::context::{ContextOverflow, ContextReport, Fit};
@@ -223,6 +225,12 @@ impl Prompter<'_> {
         Ok(tokens)
     }
 
+    /// The tokens of a conversation without the start of a reply: what the next turn begins with.
+    pub(crate) fn history(&self, messages: &[Message]) -> Result<Vec<TokenId>, Error> {
+        let (rendered, _) = self.render(messages, Thinking::Auto, false)?;
+        Ok(self.tokenizer.encode_rendered(&rendered))
+    }
+
     /// A conversation, rendered; its prompt may be longer than the context.
     pub(crate) fn chat(&self, messages: &[Message], thinking: Thinking) -> Result<Prompt, Error> {
         let Some(last) = messages.last() else {
@@ -232,6 +240,24 @@ impl Prompter<'_> {
         if last.role != Role::Tool && last.content.trim().is_empty() {
             return Err(Error::EmptyPrompt);
         }
+        let (mut rendered, is_asked) = self.render(messages, thinking, true)?;
+        let end = thinking.settle(self.tags, is_asked, &mut rendered)?;
+        Ok(Prompt {
+            tokens: self.tokenizer.encode_rendered(&rendered),
+            lost_bytes: self.tokenizer.lost_bytes(rendered.text()),
+            tags: self.tags,
+            end,
+            context: None,
+        })
+    }
+
+    /// What the template makes of a conversation, and whether it asks for thoughts.
+    fn render(
+        &self,
+        messages: &[Message],
+        thinking: Thinking,
+        to_reply: bool,
+    ) -> Result<(Rendered, bool), Error> {
         let template = match self.template {
             Template::Missing => return Err(Error::NoChatTemplate),
             // It failed before, so it fails again, with the same reason.
@@ -243,15 +269,9 @@ impl Prompter<'_> {
         input.bos_token = name(self.tokenizer.bos()).unwrap_or_default();
         input.eos_token = name(self.tokenizer.eos()).unwrap_or_default();
         input.enable_thinking = thinking.enabled();
-        let mut rendered = template.render(&input).map_err(Error::Template)?;
-        let end = thinking.settle(self.tags, template.reads("enable_thinking"), &mut rendered)?;
-        Ok(Prompt {
-            tokens: self.tokenizer.encode_rendered(&rendered),
-            lost_bytes: self.tokenizer.lost_bytes(rendered.text()),
-            tags: self.tags,
-            end,
-            context: None,
-        })
+        input.add_generation_prompt = to_reply;
+        let rendered = template.render(&input).map_err(Error::Template)?;
+        Ok((rendered, template.reads("enable_thinking")))
     }
 }
 

@@ -208,6 +208,7 @@ fn info(max_context: usize) -> Info {
         id: "test".into(),
         path: "test.gguf".into(),
         file_bytes: 0,
+        fingerprint: "test".into(),
         model,
         max_context,
         has_template: true,

@@ -1,10 +1,12 @@
 //! A conversation that remembers itself.
 
+mod session;
 mod stream;
 mod turns;
 
 use tercel_text::{Message, Role};
 
+pub use session::{SavedSession, SessionError};
 pub use stream::ChatStream;
 
 use crate::engine::Engine;

@@ -4,15 +4,25 @@
 //! what was cut ([`ContextReport`]). [`ContextBuilder`] puts a prompt together within a
 //! [`ContextBudget`] before there is a request.
 
+mod budget;
 mod conversation;
+mod counter;
 mod fit;
 mod overflow;
+mod parts;
+mod plan;
 mod points;
 mod search;
 mod turns;
 
+pub use budget::{
+    BlockKind, BlockLimit, BlockOutcome, BlockReport, BudgetReport, ContextBudget, ToolBudget,
+    ToolScope,
+};
+pub use counter::{PromptCounter, TokenCounter};
 pub(crate) use fit::Fit;
 pub use overflow::{ContextOverflow, ContextReport, Cut, CutKind};
+pub use plan::{Block, ContextBuilder};
 pub(crate) use turns::turn_starts;
 
 #[cfg(test)]
