@@ -203,7 +203,7 @@ mod tests {
             "{\"a\": 1, \"b\": {\"c\": 2.0}}\n\n[1 of 3 parts left out]"
         );
         let words = |text: &str| text.split_whitespace().count();
-        assert_eq!(chunks.tokens(2, &words), 10);
+        assert_eq!(chunks.tokens(2, &words), 11);
         assert_eq!(chunks.tokens(0, &words), 0);
         let lines = Parts::lines(&Block::from("Goal: a\nTone: b\n"));
         assert_eq!((lines.len(), lines.text(1).as_str()), (2, "Goal: a"));
