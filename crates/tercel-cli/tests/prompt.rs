@@ -66,7 +66,7 @@ fn the_worked_example_shows_what_is_left_after_each_block() {
     let stdout = place.stdout(&[&["prompt", "fit", &file], &narrow[..]].concat());
     assert!(stdout.contains("dropped (context)"), "{stdout}");
     assert!(stdout.contains("dropped (tool_outputs)"), "{stdout}");
-    let refused = place.run(&["prompt", "fit", &file, "--context", "900", "--json"]);
+    let refused = place.run(&["prompt", "fit", &file, "--context", "400", "--json"]);
     let error: Value = serde_json::from_str(refused.stdout.trim()).expect("JSON");
     assert_eq!(
         (refused.code, &error["kind"]),

@@ -5,9 +5,11 @@
 //! [`ContextBudget`] before there is a request.
 
 mod budget;
+mod builder;
 mod conversation;
 mod counter;
 mod fit;
+mod ledger;
 mod overflow;
 mod parts;
 mod plan;
@@ -19,10 +21,10 @@ pub use budget::{
     BlockKind, BlockLimit, BlockOutcome, BlockReport, BudgetReport, ContextBudget, ToolBudget,
     ToolScope,
 };
+pub use builder::{Block, ContextBuilder};
 pub use counter::{PromptCounter, TokenCounter};
 pub(crate) use fit::Fit;
 pub use overflow::{ContextOverflow, ContextReport, Cut, CutKind};
-pub use plan::{Block, ContextBuilder};
 pub(crate) use turns::turn_starts;
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use super::builder::Block;
 use super::counter::TokenCounter;
-use super::plan::Block;
 
 /// The parts of a text, in order.
 pub(super) struct Parts {

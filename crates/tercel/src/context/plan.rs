@@ -1,195 +1,18 @@
-//! A prompt put together within a budget.
+//! What of a prompt is kept, within a budget.
 
-use serde::{Deserialize, Deserializer, Serialize};
 use tercel_text::Message;
 
 use super::ContextOverflow;
-use super::budget::{
-    BlockKind, BlockLimit, BlockOutcome, BlockReport, BudgetReport, ContextBudget, ToolScope,
-};
+use super::budget::{BlockKind, BlockLimit, BlockOutcome, BudgetReport, ToolScope};
+use super::builder::{Block, ContextBuilder, Exchange, Output};
 use super::counter::TokenCounter;
+use super::ledger::{Ledger, Row};
 use super::parts::Parts;
 use super::search::largest;
 use crate::error::Error;
 
-/// A text, with its tokens where these are known already.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Block {
-    /// What it says.
-    pub text: String,
-    /// Its tokens; counted where left out.
-    pub tokens: Option<usize>,
-}
-
-impl Block {
-    /// A text whose tokens are known.
-    pub fn counted(text: impl Into<String>, tokens: usize) -> Self {
-        Self {
-            text: text.into(),
-            tokens: Some(tokens),
-        }
-    }
-}
-
-impl<T: Into<String>> From<T> for Block {
-    fn from(text: T) -> Self {
-        Self {
-            text: text.into(),
-            tokens: None,
-        }
-    }
-}
-
-/// A prompt to put together within a [`ContextBudget`].
-///
-/// As JSON: `budget`, `system`, `summary`, `turns` of `user` and `assistant`, `tools` of `name` and
-/// `text` or `chunks`, `user`. A text is a string, or an object of `text` and `tokens`.
-///
-/// The system text and the latest message always stay. The summary loses lines from its end where
-/// it has more than its share. Turns that the window does not cover go, and each output that has
-/// more than its share keeps its first chunks: paragraphs, fields of a JSON object, items of an
-/// array. If all this is still too long, outputs are trimmed, the last chunk first; then turns go,
-/// the oldest first; then lines of the summary. What is left must fit.
-///
-/// ```
-/// use tercel::{ContextBudget, ContextBuilder};
-///
-/// let words = |text: &str| text.split_whitespace().count();
-/// let builder = ContextBuilder::new(ContextBudget::new(24, 10))
-///     .system("Answer briefly.")
-///     .turn("What is the capital of France?", "Paris.")
-///     .turn("And of Italy?", "Rome.")
-///     .user("Which is larger?");
-/// let (messages, report) = builder.messages(&words)?;
-/// assert_eq!(messages.len(), 4);
-/// assert_eq!((report.prompt_tokens, report.remaining_tokens), (9, 5));
-/// # Ok::<(), tercel::Error>(())
-/// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ContextBuilder {
-    budget: ContextBudget,
-    system: Block,
-    summary: Block,
-    turns: Vec<Exchange>,
-    tools: Vec<Output>,
-    user: Block,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Exchange {
-    user: Block,
-    assistant: Block,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Output {
-    name: String,
-    #[serde(default)]
-    text: Block,
-    #[serde(default)]
-    chunks: Vec<Block>,
-}
-
-impl ContextBuilder {
-    /// An empty prompt.
-    pub fn new(budget: ContextBudget) -> Self {
-        Self {
-            budget,
-            ..Self::default()
-        }
-    }
-
-    /// The budget, to read or to change.
-    pub fn budget_mut(&mut self) -> &mut ContextBudget {
-        &mut self.budget
-    }
-
-    /// The instructions.
-    #[must_use]
-    pub fn system(mut self, text: impl Into<Block>) -> Self {
-        self.system = text.into();
-        self
-    }
-
-    /// What is known of turns that are not there any more, a fact a line, the most important first.
-    #[must_use]
-    pub fn summary(mut self, lines: impl Into<Block>) -> Self {
-        self.summary = lines.into();
-        self
-    }
-
-    /// One more turn, later than those before.
-    #[must_use]
-    pub fn turn(mut self, user: impl Into<Block>, assistant: impl Into<Block>) -> Self {
-        self.turns.push(Exchange {
-            user: user.into(),
-            assistant: assistant.into(),
-        });
-        self
-    }
-
-    /// What a tool returned, the most important output first.
-    #[must_use]
-    pub fn tool_output(mut self, name: impl Into<String>, text: impl Into<Block>) -> Self {
-        self.tools.push(Output {
-            name: name.into(),
-            text: text.into(),
-            chunks: Vec::new(),
-        });
-        self
-    }
-
-    /// What a tool returned, in chunks that are kept or left out whole.
-    #[must_use]
-    pub fn tool_chunks(mut self, name: impl Into<String>, chunks: Vec<Block>) -> Self {
-        self.tools.push(Output {
-            name: name.into(),
-            text: Block::default(),
-            chunks,
-        });
-        self
-    }
-
-    /// What the user says now.
-    #[must_use]
-    pub fn user(mut self, text: impl Into<Block>) -> Self {
-        self.user = text.into();
-        self
-    }
-
-    /// The prompt as a conversation for a chat template: one system message with the summary under
-    /// `State:`, the turns, and the latest message after the outputs of tools.
-    ///
-    /// # Errors
-    /// [`Error::EmptyPrompt`] without a latest message, [`Error::InvalidParameter`] for a budget
-    /// that leaves nothing to the prompt, [`Error::ContextReserve`] where not even system text and
-    /// latest message fit, and those of [`TokenCounter::count_messages`].
-    pub fn messages(
-        &self,
-        counter: &dyn TokenCounter,
-    ) -> Result<(Vec<Message>, BudgetReport), Error> {
-        let plan = Plan::new(self, counter, true)?;
-        let (kept, report) = plan.fit()?;
-        Ok((plan.messages(&kept), report))
-    }
-
-    /// The prompt as a plain text: `System:`, `State:`, the turns as `User:` and `Assistant:`, the
-    /// outputs of tools, and `User:` with the latest message.
-    ///
-    /// # Errors
-    /// Those of [`ContextBuilder::messages`].
-    pub fn text(&self, counter: &dyn TokenCounter) -> Result<(String, BudgetReport), Error> {
-        let plan = Plan::new(self, counter, false)?;
-        let (kept, report) = plan.fit()?;
-        Ok((plan.text(&kept), report))
-    }
-}
-
 /// A prompt and what its limits leave of it before anything else.
-struct Plan<'a> {
+pub(super) struct Plan<'a> {
     from: &'a ContextBuilder,
     counter: &'a dyn TokenCounter,
     /// Whether it becomes a conversation.
@@ -201,7 +24,7 @@ struct Plan<'a> {
 
 /// How much of a prompt is kept.
 #[derive(Clone)]
-struct Kept {
+pub(super) struct Kept {
     system: bool,
     /// Lines.
     summary: usize,
@@ -212,7 +35,7 @@ struct Kept {
 }
 
 impl<'a> Plan<'a> {
-    fn new(
+    pub(super) fn new(
         from: &'a ContextBuilder,
         counter: &'a dyn TokenCounter,
         is_chat: bool,
@@ -247,7 +70,7 @@ impl<'a> Plan<'a> {
         })
     }
 
-    fn fit(&self) -> Result<(Kept, BudgetReport), Error> {
+    pub(super) fn fit(&self) -> Result<(Kept, BudgetReport), Error> {
         let limited = self.limited();
         let kept = self.trimmed(&limited)?;
         let report = self.report(&limited, &kept)?;
@@ -437,7 +260,7 @@ impl<'a> Plan<'a> {
         Ok(all.fold(0, usize::saturating_add))
     }
 
-    fn messages(&self, kept: &Kept) -> Vec<Message> {
+    pub(super) fn messages(&self, kept: &Kept) -> Vec<Message> {
         let mut messages = Vec::new();
         let system = if kept.system {
             self.from.system.text.as_str()
@@ -460,7 +283,7 @@ impl<'a> Plan<'a> {
         messages
     }
 
-    fn text(&self, kept: &Kept) -> String {
+    pub(super) fn text(&self, kept: &Kept) -> String {
         let of = |name: &str, text: &str| match text {
             "" => String::new(),
             text => format!("{name}: {text}"),
@@ -521,93 +344,6 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// The account while it is written.
-struct Ledger {
-    /// Tokens of the prompt so far.
-    before: usize,
-    remaining: usize,
-    blocks: Vec<BlockReport>,
-}
-
-/// A block before it is known what it takes.
-struct Row {
-    kind: BlockKind,
-    name: Option<String>,
-    outcome: BlockOutcome,
-    reason: Option<BlockLimit>,
-    tokens: usize,
-    dropped_parts: usize,
-}
-
-impl Row {
-    fn whole(kind: BlockKind, tokens: usize) -> Self {
-        Self {
-            kind,
-            name: None,
-            outcome: BlockOutcome::Kept,
-            reason: None,
-            tokens,
-            dropped_parts: 0,
-        }
-    }
-
-    /// A block of `parts` parts, of which each limit in turn left so many.
-    fn parts(
-        kind: BlockKind,
-        tokens: usize,
-        parts: usize,
-        limits: [(usize, BlockLimit); 2],
-    ) -> Self {
-        let mut row = Self::whole(kind, tokens);
-        let mut left = parts;
-        for (kept, limit) in limits {
-            if kept < left {
-                row.reason = Some(limit);
-                left = kept;
-            }
-        }
-        row.dropped_parts = parts - left;
-        row.outcome = match left {
-            left if left == parts => BlockOutcome::Kept,
-            0 => BlockOutcome::Dropped,
-            _ => BlockOutcome::Shortened,
-        };
-        row
-    }
-}
-
-impl Ledger {
-    /// Enters a block after which the prompt has `total` tokens.
-    fn add(&mut self, row: Row, total: usize) {
-        let kept = total.saturating_sub(self.before);
-        self.before = total;
-        self.enter(row, kept);
-    }
-
-    /// Enters the latest message, which was counted at the start.
-    fn add_user(&mut self, tokens: usize, kept: usize) {
-        self.enter(Row::whole(BlockKind::User, tokens), kept);
-    }
-
-    fn enter(&mut self, row: Row, kept_tokens: usize) {
-        self.remaining = self.remaining.saturating_sub(kept_tokens);
-        self.blocks.push(BlockReport {
-            protected: matches!(
-                row.kind,
-                BlockKind::System | BlockKind::Summary | BlockKind::User
-            ),
-            kind: row.kind,
-            name: row.name,
-            outcome: row.outcome,
-            reason: row.reason,
-            tokens: row.tokens,
-            kept_tokens,
-            dropped_parts: row.dropped_parts,
-            remaining_tokens: self.remaining,
-        });
-    }
-}
-
 /// The result for the largest number below `limit` that has one.
 fn largest_below<T>(
     limit: usize,
@@ -642,30 +378,3 @@ fn joined(texts: impl IntoIterator<Item = String>) -> String {
     let texts = texts.into_iter().filter(|text| !text.is_empty());
     texts.collect::<Vec<_>>().join("\n\n")
 }
-
-impl<'de> Deserialize<'de> for Block {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Wire {
-            Text(String),
-            Counted(Counted),
-        }
-
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Counted {
-            #[serde(default)]
-            text: String,
-            tokens: Option<usize>,
-        }
-
-        Ok(match Wire::deserialize(from)? {
-            Wire::Text(text) => Self { text, tokens: None },
-            Wire::Counted(Counted { text, tokens }) => Self { text, tokens },
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests;

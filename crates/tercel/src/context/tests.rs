@@ -1,5 +1,4 @@
 //! What a model sees of a prompt that is too long, and what the reply says of it.
-#![expect(clippy::panic, reason = "helpers of tests fail by panicking")]
 
 use std::sync::{Arc, Mutex};
 

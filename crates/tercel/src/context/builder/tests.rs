@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::context::ToolBudget;
+use crate::context::{BlockKind, BlockLimit, BlockOutcome, ToolBudget, ToolScope};
 use crate::testing::{chaotic, engine};
 
 fn words(text: &str) -> usize {
