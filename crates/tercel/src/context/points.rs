@@ -58,3 +58,66 @@ fn between_tokens(text: &str, tokenizer: &Tokenizer) -> Option<Vec<usize>> {
     }
     Some(offsets)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use tercel_text::HfTokenizerFiles;
+
+    use super::*;
+
+    #[test]
+    fn texts_are_cut_between_tokens_and_never_inside_a_character() {
+        let small = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../test-data/tokenizers/small");
+        for family in [
+            "qwen3.json",
+            "unigram.json",
+            "unigram-bytes.json",
+            "wordpiece.json",
+            "spm-bpe.model",
+            "spm-unigram.model",
+        ] {
+            let bytes = std::fs::read(small.join(family)).expect("a file");
+            let tokenizer = if family.ends_with(".model") {
+                Tokenizer::from_sentencepiece(&bytes, None)
+            } else {
+                Tokenizer::from_hf(&HfTokenizerFiles {
+                    tokenizer_json: &bytes,
+                    tokenizer_config: None,
+                    special_tokens_map: None,
+                })
+            };
+            let tokenizer = tokenizer.expect("a tokenizer");
+            for text in [
+                "",
+                "x",
+                " Hello, edge devices.  Twice\n\nspaced ",
+                "caf\u{e9} \u{1f985}\u{1f985} \u{4f60}\u{597d}",
+            ] {
+                let points = Points::of(text, &tokenizer);
+                let offsets = &points.offsets;
+                assert_eq!((offsets[0], offsets[offsets.len() - 1]), (0, text.len()));
+                assert!(
+                    offsets.windows(2).all(|pair| pair[0] < pair[1]),
+                    "{family} {text}"
+                );
+                assert!(
+                    offsets.iter().all(|at| text.is_char_boundary(*at)),
+                    "{family} {text}"
+                );
+                for (head, tail) in [(0, 0), (1, 1), (2, 0), (0, 3)] {
+                    let cut = points.without_middle(head, tail);
+                    assert_eq!(
+                        cut.is_some(),
+                        head + tail < points.pieces(),
+                        "{family} {text}"
+                    );
+                    let Some((start, end)) = cut else { continue };
+                    assert!(text.starts_with(start) && text.ends_with(end));
+                    assert!(start.len() + end.len() < text.len());
+                }
+            }
+        }
+    }
+}
