@@ -2,7 +2,7 @@
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use tercel::{EngineBuilder, Sampling, Thinking};
+use tercel::{ContextOverflow, EngineBuilder, Sampling, Thinking};
 
 /// How a reply is made. Ranges are checked by the engine, so that they are the same
 /// wherever a value comes from.
@@ -63,7 +63,30 @@ pub(crate) struct SamplingArgs {
     /// End a thought early enough to leave N tokens to the answer; 0 is off [default: 0]
     #[arg(long, value_name = "N")]
     min_answer_tokens: Option<usize>,
+    /// What becomes of a prompt that is too long for the context: error, drop_oldest_turns,
+    /// sliding_window or truncate_middle [default: error]
+    #[arg(
+        long,
+        value_name = "POLICY",
+        value_parser = PossibleValuesParser::new(POLICIES)
+            .try_map(|name| name.parse::<ContextOverflow>()),
+    )]
+    context_overflow: Option<ContextOverflow>,
+    /// Tokens of the context that a prompt leaves to the reply, at least 1 [default: 1 where an
+    /// overflow is an error, else those of the reply, at most a quarter of the context]
+    #[arg(long, value_name = "N")]
+    reserve_tokens: Option<usize>,
+    /// First tokens that stay where a sliding window cuts [default: 4]
+    #[arg(long, value_name = "N")]
+    keep_first_tokens: Option<usize>,
 }
+
+const POLICIES: [&str; 4] = [
+    "error",
+    "drop_oldest_turns",
+    "sliding_window",
+    "truncate_middle",
+];
 
 impl SamplingArgs {
     /// The values that were given.
@@ -84,6 +107,9 @@ impl SamplingArgs {
         sampling.thinking = self.thinking;
         sampling.max_thinking_tokens = self.max_thinking_tokens;
         sampling.min_answer_tokens = self.min_answer_tokens;
+        sampling.context_overflow = self.context_overflow;
+        sampling.reserve_tokens = self.reserve_tokens;
+        sampling.keep_first_tokens = self.keep_first_tokens;
         sampling
     }
 }

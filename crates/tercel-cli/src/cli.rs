@@ -8,7 +8,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
-    convert, inspect, list, perplexity, pull, rm, run, tokenize, validate, verify,
+    convert, inspect, list, perplexity, prompt, pull, rm, run, tokenize, validate, verify,
 };
 use crate::context::Context;
 use crate::failure::Failure;
@@ -63,6 +63,7 @@ enum Command {
     Rm(rm::Args),
     Inspect(inspect::Args),
     Tokenize(tokenize::Args),
+    Prompt(prompt::Args),
     Perplexity(perplexity::Args),
     Convert(convert::Args),
     Verify(verify::Args),
@@ -77,6 +78,7 @@ impl Command {
             Self::List(args) => args.json,
             Self::Inspect(args) => args.json,
             Self::Tokenize(args) => args.json,
+            Self::Prompt(args) => args.json(),
             Self::Perplexity(args) => args.json,
             Self::Convert(args) => args.json,
             Self::Verify(args) => args.json,
@@ -103,6 +105,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Rm(args) => rm::run(&args, &context),
         Command::Inspect(args) => inspect::run(&args, &context),
         Command::Tokenize(args) => tokenize::run(&args, &context),
+        Command::Prompt(args) => prompt::run(&args, &context),
         Command::Perplexity(args) => perplexity::run(&args, &context),
         Command::Convert(args) => convert::run(&args, &context),
         Command::Verify(args) => verify::run(&args, &context),

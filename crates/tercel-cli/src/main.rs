@@ -14,6 +14,7 @@ mod load;
 mod output;
 mod progress;
 mod reply;
+mod session;
 mod terminal;
 mod work;
 

@@ -153,6 +153,36 @@ fn a_chat_obeys_commands_and_remembers() {
 }
 
 #[test]
+fn turns_are_taken_back_and_said_anew_and_kept_in_a_session() {
+    let place = Place::new();
+    let model = place.model(&[]);
+    let file = place.text("talk.session");
+    let args = [&["run", &model, "--session", &file], &SHORT[..]].concat();
+    let mut chat = Terminal::open(&place, &args);
+    chat.say("/undo", "(there is no more than 0 messages of yours)");
+    chat.say("/edit bye", "(there is no message yet)");
+    chat.say("/edit", "/edit needs the new text");
+    chat.say("hello", "\n");
+    chat.say("/retry", "\n");
+    chat.say("/stats", "23 prompt");
+    chat.say("/edit good bye", "\n");
+    chat.say("/stats", "26 prompt");
+    chat.say("more", "\n");
+    chat.say("/undo", "(taken back; 1 message of yours left)");
+    chat.see("> ");
+    chat.type_in("/quit\r");
+    assert!(chat.end().success());
+
+    let mut chat = Terminal::open(&place, &args);
+    chat.see("(goes on after 1 turn)");
+    let saved = place.text("talk.json");
+    chat.say(&format!("/save {saved}"), "(saved 2 messages to ");
+    let saved: serde_json::Value =
+        serde_json::from_slice(&fs::read(saved).expect("written")).expect("JSON");
+    assert_eq!(saved["messages"][0]["content"], "good bye");
+}
+
+#[test]
 fn a_thought_is_shown_apart_and_can_be_turned_off() {
     let place = Place::new();
     let model = place.model(&[("tokenizer.chat_template", common::THINKS.into())]);

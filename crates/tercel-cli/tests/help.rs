@@ -21,20 +21,20 @@ fn help_texts_are_as_recorded() {
         "rm",
         "inspect",
         "tokenize",
+        "prompt",
+        "prompt fit",
+        "prompt count",
         "perplexity",
         "convert",
         "verify",
         "validate",
     ] {
-        let args: Vec<&str> = [command, "--help"]
-            .into_iter()
-            .filter(|arg| !arg.is_empty())
-            .collect();
+        let args: Vec<&str> = command.split_whitespace().chain(["--help"]).collect();
         let help = place.stdout(&args);
         let file = folder.join(if command.is_empty() {
             "tercel.txt".to_owned()
         } else {
-            format!("{command}.txt")
+            format!("{}.txt", command.replace(' ', "_"))
         });
         if update {
             fs::create_dir_all(&folder).expect("made");

@@ -114,6 +114,12 @@ pub enum NnError {
         /// Elements of a head.
         head_dim: usize,
     },
+    /// What was saved of a sequence cannot be taken back.
+    #[error("the saved state cannot be used: {problem}")]
+    SavedState {
+        /// What is wrong with it.
+        problem: &'static str,
+    },
     /// Open sequences may need all the pages there are. Nothing is wrong: one has to end first.
     #[error("the KV cache has no room for {tokens} tokens beside the sequences that are open")]
     KvBusy {

@@ -331,6 +331,27 @@ impl Runner {
         self.cpu.kv.states.is_empty()
     }
 
+    /// What the cache holds of a sequence that begins with `tokens`, as bytes for
+    /// [`import`](Self::import); nothing where it holds nothing.
+    pub fn export(&self, tokens: &[u32], identity: Identity) -> Option<Vec<u8>> {
+        self.cpu.kv.export(tokens, identity)
+    }
+
+    /// Puts what [`export`](Self::export) gave for the same tokens into the prefix cache, as far as
+    /// there is room, and gives for how many of them. The bytes must come from the same model: they
+    /// are numbers, and any are taken.
+    ///
+    /// # Errors
+    /// [`NnError::SavedState`] where they are of other settings, or damaged.
+    pub fn import(
+        &mut self,
+        tokens: &[u32],
+        identity: Identity,
+        saved: &[u8],
+    ) -> Result<usize, NnError> {
+        self.cpu.kv.import(tokens, identity, saved)
+    }
+
     /// How the KV cache is used.
     pub fn kv_usage(&self) -> KvUsage {
         self.cpu.kv.usage()

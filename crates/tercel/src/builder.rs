@@ -11,6 +11,7 @@ use tercel_nn::{
 };
 use tercel_text::{ChatTemplate, Tokenizer};
 
+use crate::context::ContextOverflow;
 use crate::engine::{Engine, Info, Parts};
 use crate::error::Error;
 use crate::files::{ModelFiles, defaults, resolve_context, summary};
@@ -191,6 +192,13 @@ impl EngineBuilder {
         self
     }
 
+    /// What becomes of a prompt that is too long for the context, unless a request or a chat says
+    /// otherwise; by default an error.
+    pub fn context_overflow(mut self, policy: ContextOverflow) -> Self {
+        self.sampling.context_overflow = Some(policy);
+        self
+    }
+
     /// Where fetched models are kept, by default [`Store::open_default`].
     pub fn store(mut self, store: Store) -> Self {
         self.store = Some(store);
@@ -275,6 +283,7 @@ impl EngineBuilder {
         timer.make_room(&needed)?;
         check_memory(&needed, machine::available_bytes())?;
 
+        let fingerprint = files.fingerprint(&checkpoint, &format!("{weights:?}"));
         let (runner, tokenizer) =
             self.load_parts(&files, &checkpoint, &options, &mut tracker, &mut timer)?;
         check_vocabulary(&tokenizer, model.vocab_size).map_err(|e| files.model_error(e))?;
@@ -288,6 +297,7 @@ impl EngineBuilder {
             id: self.model,
             path: local.path,
             file_bytes: local.size_bytes,
+            fingerprint,
             model,
             max_context,
             max_sequences,

@@ -14,6 +14,7 @@ use tercel_text::{ThinkTags, Tokenizer};
 use crate::TokenId;
 use crate::builder::EngineBuilder;
 use crate::chat::Chat;
+use crate::context::Fit;
 use crate::error::Error;
 use crate::files::{MemoryUse, ModelSummary};
 use crate::job::{Generate, Job, Score};
@@ -48,6 +49,9 @@ pub struct Info {
     pub path: PathBuf,
     /// Size of that file.
     pub file_bytes: u64,
+    /// The model's identity as it is loaded, in hexadecimal: the same for the same files, wherever
+    /// they lie.
+    pub fingerprint: String,
     /// The model.
     pub model: ModelSummary,
     /// Tokens that prompt and reply may have together.
@@ -137,6 +141,31 @@ impl Engine {
         self.inner.ask(|model| model.clear_prefixes())
     }
 
+    /// What the engine holds of a conversation or text that begins with `tokens`, as bytes for
+    /// [`Engine::import_state`]; nothing where it holds nothing.
+    ///
+    /// # Errors
+    /// Those of [`Engine::kv_usage`].
+    pub fn export_state(&self, tokens: &[TokenId]) -> Result<Option<Vec<u8>>, Error> {
+        let (tokens, identity) = (tokens.to_vec(), self.identity());
+        self.inner.ask(move |model| model.export(&tokens, identity))
+    }
+
+    /// Takes back what [`Engine::export_state`] gave for the same tokens, as far as there is room,
+    /// and gives for how many of them. The bytes must come from the same model, template and build:
+    /// see [`Info::fingerprint`].
+    ///
+    /// # Errors
+    /// [`Error::Inference`] for bytes of other settings and damaged ones, and those of
+    /// [`Engine::kv_usage`].
+    pub fn import_state(&self, tokens: &[TokenId], state: &[u8]) -> Result<usize, Error> {
+        let (tokens, state, identity) = (tokens.to_vec(), state.to_vec(), self.identity());
+        let imported = self
+            .inner
+            .ask(move |model| model.import(&tokens, identity, &state))?;
+        imported.map_err(Error::Inference)
+    }
+
     /// Requests that wait.
     pub fn waiting(&self) -> usize {
         self.inner.queue.len()
@@ -208,6 +237,11 @@ impl Engine {
         &self.inner.sampling
     }
 
+    /// What turns conversations and texts into tokens.
+    pub(crate) fn prompter(&self) -> Prompter<'_> {
+        self.inner.prompter()
+    }
+
     pub(crate) fn new(parts: Parts) -> Self {
         let Parts {
             info,
@@ -238,10 +272,15 @@ impl Engine {
         }
     }
 
+    /// What sets prompts of this engine apart whose tokens are the same.
+    fn identity(&self) -> Identity {
+        Identity(self.inner.template.identity())
+    }
+
     /// Checks a request and makes it a job with a channel of `capacity` deltas.
     fn prepare(&self, request: Request, capacity: usize) -> Result<(Job, Receiver), Error> {
         let accepted = Instant::now();
-        request.check_thinking()?;
+        request.check_form()?;
         let is_chat = request.is_chat();
         let Request {
             input,
@@ -260,12 +299,14 @@ impl Engine {
             prompter.template = template;
         }
         let identity = Identity(prompter.template.identity());
-        let prompt = prompter.prompt(input, settings.thinking)?;
+        let fit = Fit::of(&settings, self.inner.info.max_context)?;
+        let prompt = prompter.prompt(input, settings.thinking, &fit)?;
         let Prompt {
             tokens,
             lost_bytes,
             tags,
             end,
+            context,
         } = prompt;
         let closing = tags.map(|tags| self.inner.tokenizer.encode_trusted(&tags.closing()));
         let usage = Usage {
@@ -280,6 +321,7 @@ impl Engine {
             stop_reason: StopReason::Cancelled,
             stop_sequence: None,
             usage,
+            context,
             timings: Timings::default(),
             settings,
             backend: self.inner.info.backend.clone(),

@@ -7,6 +7,8 @@ use tercel_formats::CheckpointError;
 use tercel_nn::{Memory, NnError};
 use tercel_text::TextError;
 
+use crate::chat::SessionError;
+use crate::context::ContextOverflow;
 use crate::source::SourceError;
 
 /// An error of the engine.
@@ -32,6 +34,14 @@ pub enum Error {
     /// The conversation has no messages.
     #[error("the conversation has no messages")]
     EmptyMessages,
+    /// The conversation has no such turn.
+    #[error("the conversation has no turn {turn}, it has {turns} (numbered from 0)")]
+    NoSuchTurn {
+        /// What was asked for, from 0.
+        turn: usize,
+        /// How many turns there are.
+        turns: usize,
+    },
     /// A message's role is none of those known.
     #[error("role `{role}` is not known (known: system, user, assistant, tool)")]
     InvalidRole {
@@ -58,6 +68,22 @@ pub enum Error {
         /// Tokens the context holds.
         max_context: usize,
     },
+    /// The prompt leaves too little of the context to the reply, even cut as its policy allows.
+    /// Nothing ran.
+    #[error(
+        "the prompt has {prompt_tokens} tokens{} and must leave {reserve_tokens} to the reply, \
+         the context holds {max_context}", after(*policy)
+    )]
+    ContextReserve {
+        /// How the prompt may be cut.
+        policy: ContextOverflow,
+        /// The fewest tokens that the prompt comes to.
+        prompt_tokens: usize,
+        /// Tokens to keep free for the reply.
+        reserve_tokens: usize,
+        /// Tokens the context holds.
+        max_context: usize,
+    },
     /// A context longer than the model was trained for was asked for.
     #[error("`max_context` is {requested}, the model was trained for {trained}")]
     ContextTooLong {
@@ -80,6 +106,9 @@ pub enum Error {
         /// What there is.
         available_bytes: u64,
     },
+    /// A conversation could not be saved or resumed.
+    #[error(transparent)]
+    Session(#[from] SessionError),
     /// The model could not be found, fetched or stored.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -176,12 +205,14 @@ impl Error {
             Self::InvalidParameter { .. } | Self::ContextTooLong { .. } => "invalid_parameter",
             Self::EmptyPrompt => "empty_prompt",
             Self::EmptyMessages => "empty_messages",
+            Self::NoSuchTurn { .. } => "no_such_turn",
             Self::InvalidRole { .. } => "invalid_role",
             Self::NoChatTemplate => "no_chat_template",
             Self::NoThinking => "no_thinking",
             Self::Template(_) => "invalid_template",
-            Self::ContextOverflow { .. } => "context_overflow",
+            Self::ContextOverflow { .. } | Self::ContextReserve { .. } => "context_overflow",
             Self::InsufficientMemory { .. } => "insufficient_memory",
+            Self::Session(error) => error.kind(),
             Self::Source(error) => error.kind(),
             Self::Unreadable { reason, .. } if reason.kind() == io::ErrorKind::NotFound => {
                 "model_not_found"
@@ -226,6 +257,19 @@ impl Error {
                 "shorten the prompt, or, where the model was trained for so many tokens, load it \
                  with a context above {prompt_tokens} (`--max-context`)"
             )),
+            Self::ContextReserve {
+                policy: ContextOverflow::DropOldestTurns,
+                ..
+            } => Some(
+                "`drop_oldest_turns` drops whole turns of a conversation and keeps the latest; \
+                 `sliding_window` and `truncate_middle` cut inside a text"
+                    .to_owned(),
+            ),
+            Self::ContextReserve { .. } => Some(
+                "shorten the prompt or the system text, keep fewer tokens free, or load the model \
+                 with a larger context (`--max-context`)"
+                    .to_owned(),
+            ),
             Self::ContextTooLong { trained, .. } => {
                 Some(format!("use at most `--max-context {trained}`"))
             }
@@ -256,6 +300,7 @@ impl Error {
                 "put the tokenizer.json that the model was published with beside its weights"
                     .to_owned(),
             ),
+            Self::Session(error) => error.hint(),
             Self::Source(error) => error.hint(),
             _ => None,
         }
@@ -271,6 +316,14 @@ impl Error {
             value: value.into(),
             range: range.into(),
         }
+    }
+}
+
+/// How a prompt came to its tokens.
+fn after(policy: ContextOverflow) -> String {
+    match policy {
+        ContextOverflow::Error => String::new(),
+        policy => format!(" after `{policy}`"),
     }
 }
 

@@ -34,6 +34,7 @@
 mod bare;
 mod builder;
 mod chat;
+mod context;
 mod engine;
 mod error;
 mod files;
@@ -62,7 +63,12 @@ mod wake;
 
 pub use bare::{BareModel, BareOptions};
 pub use builder::EngineBuilder;
-pub use chat::{Chat, ChatStream};
+pub use chat::{Chat, ChatStream, SavedSession, SessionError};
+pub use context::{
+    Block, BlockKind, BlockLimit, BlockOutcome, BlockReport, BudgetReport, ContextBudget,
+    ContextBuilder, ContextOverflow, ContextReport, Cut, CutKind, PromptCounter, TokenCounter,
+    ToolBudget, ToolScope,
+};
 pub use engine::{Engine, Info};
 pub use error::Error;
 pub use files::{

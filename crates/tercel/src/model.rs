@@ -66,6 +66,17 @@ pub(crate) trait Model: Send {
     /// See [`Runner::clear_prefixes`].
     fn clear_prefixes(&mut self);
 
+    /// See [`Runner::export`].
+    fn export(&self, tokens: &[TokenId], identity: Identity) -> Option<Vec<u8>>;
+
+    /// See [`Runner::import`].
+    fn import(
+        &mut self,
+        tokens: &[TokenId],
+        identity: Identity,
+        saved: &[u8],
+    ) -> Result<usize, NnError>;
+
     /// The most tokens and rows of logits of a pass.
     fn limits(&self) -> (usize, usize);
 }
@@ -107,6 +118,19 @@ impl Model for Runner {
 
     fn clear_prefixes(&mut self) {
         Self::clear_prefixes(self);
+    }
+
+    fn export(&self, tokens: &[TokenId], identity: Identity) -> Option<Vec<u8>> {
+        Self::export(self, tokens, identity)
+    }
+
+    fn import(
+        &mut self,
+        tokens: &[TokenId],
+        identity: Identity,
+        saved: &[u8],
+    ) -> Result<usize, NnError> {
+        Self::import(self, tokens, identity, saved)
     }
 
     fn limits(&self) -> (usize, usize) {

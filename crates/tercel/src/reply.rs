@@ -6,6 +6,7 @@ use serde::Serialize;
 use tercel_nn::Miss;
 
 use crate::TokenId;
+use crate::context::ContextReport;
 use crate::sampling::Settings;
 
 /// One event of a running request.
@@ -53,6 +54,9 @@ pub struct Reply {
     pub stop_sequence: Option<String>,
     /// Token counts.
     pub usage: Usage,
+    /// What was cut of the prompt so that it fits the context, where something was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context: Option<ContextReport>,
     /// Where the time went.
     pub timings: Timings,
     /// The sampling values it ran with, the seed among them.

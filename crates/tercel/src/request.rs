@@ -3,9 +3,12 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use tercel_text::{ChatTemplate, Message, PromptEnd, Role, TemplateInput, ThinkTags, Tokenizer};
+use tercel_text::{
+    ChatTemplate, Message, PromptEnd, Rendered, Role, TemplateInput, ThinkTags, Tokenizer,
+};
 
 use crate::TokenId;
+use crate::context::{ContextOverflow, ContextReport, Fit};
 use crate::error::Error;
 use crate::job::Terms;
 use crate::sampling::{Sampling, sampling_setters};
@@ -88,15 +91,22 @@ impl Request {
         self
     }
 
-    /// Checks that nothing is asked of a thought where none is looked for.
-    pub(crate) fn check_thinking(&self) -> Result<(), Error> {
+    /// Checks that nothing is asked of a prompt that only a conversation can give.
+    pub(crate) fn check_form(&self) -> Result<(), Error> {
         let Sampling {
             thinking,
             max_thinking_tokens: most,
             min_answer_tokens: least,
+            context_overflow: overflow,
             ..
         } = &self.sampling;
         let given = [
+            (
+                "context_overflow",
+                overflow
+                    .filter(|it| *it == ContextOverflow::DropOldestTurns)
+                    .map(|it| it.to_string()),
+            ),
             (
                 "thinking",
                 thinking
@@ -205,31 +215,42 @@ pub(crate) struct Prompt {
     /// How the reply marks a thought; nothing where none is looked for.
     pub(crate) tags: Option<ThinkTags>,
     pub(crate) end: PromptEnd,
+    /// What was cut so that it fits, where something was.
+    pub(crate) context: Option<ContextReport>,
 }
 
 impl Prompter<'_> {
     /// The tokens of a prompt: not empty, inside the vocabulary, with room for a reply.
-    pub(crate) fn prompt(&self, input: Input, thinking: Thinking) -> Result<Prompt, Error> {
+    pub(crate) fn prompt(
+        &self,
+        input: Input,
+        thinking: Thinking,
+        fit: &Fit,
+    ) -> Result<Prompt, Error> {
         let plain = |tokens, lost_bytes| Prompt {
             tokens,
             lost_bytes,
             tags: None,
             end: PromptEnd::Plain,
+            context: None,
         };
-        let prompt = match input {
-            Input::Prompt(text) => plain(self.raw(&text)?, self.tokenizer.lost_bytes(&text)),
-            Input::Chat(messages) => self.chat(&messages, thinking)?,
-            Input::Tokens(tokens) => plain(tokens, 0),
+        let (prompt, messages) = match input {
+            Input::Prompt(text) => {
+                let lost_bytes = self.tokenizer.lost_bytes(&text);
+                (plain(self.raw(&text)?, lost_bytes), None)
+            }
+            Input::Chat(messages) => (self.chat(&messages, thinking)?, Some(messages)),
+            Input::Tokens(tokens) => (plain(tokens, 0), None),
         };
         self.check(&prompt.tokens, "tokens")?;
-        if prompt.tokens.len() >= self.max_context {
-            let (prompt_tokens, max_context) = (prompt.tokens.len(), self.max_context);
-            return Err(Error::ContextOverflow {
-                prompt_tokens,
-                max_context,
-            });
+        let tokens = prompt.tokens.len();
+        if tokens <= fit.room() {
+            return Ok(prompt);
         }
-        Ok(prompt)
+        match messages {
+            Some(messages) => fit.cut_messages(&messages, thinking, tokens, self),
+            None => fit.cut_tokens(prompt, self.tokenizer),
+        }
     }
 
     /// Checks that there are tokens and that the model has each.
@@ -266,7 +287,14 @@ impl Prompter<'_> {
         Ok(tokens)
     }
 
-    fn chat(&self, messages: &[Message], thinking: Thinking) -> Result<Prompt, Error> {
+    /// The tokens of a conversation without the start of a reply: what the next turn begins with.
+    pub(crate) fn history(&self, messages: &[Message]) -> Result<Vec<TokenId>, Error> {
+        let (rendered, _) = self.render(messages, Thinking::Auto, false)?;
+        Ok(self.tokenizer.encode_rendered(&rendered))
+    }
+
+    /// A conversation, rendered; its prompt may be longer than the context.
+    pub(crate) fn chat(&self, messages: &[Message], thinking: Thinking) -> Result<Prompt, Error> {
         let Some(last) = messages.last() else {
             return Err(Error::EmptyMessages);
         };
@@ -274,6 +302,24 @@ impl Prompter<'_> {
         if last.role != Role::Tool && last.content.trim().is_empty() {
             return Err(Error::EmptyPrompt);
         }
+        let (mut rendered, is_asked) = self.render(messages, thinking, true)?;
+        let end = thinking.settle(self.tags, is_asked, &mut rendered)?;
+        Ok(Prompt {
+            tokens: self.tokenizer.encode_rendered(&rendered),
+            lost_bytes: self.tokenizer.lost_bytes(rendered.text()),
+            tags: self.tags,
+            end,
+            context: None,
+        })
+    }
+
+    /// What the template makes of a conversation, and whether it asks for thoughts.
+    fn render(
+        &self,
+        messages: &[Message],
+        thinking: Thinking,
+        to_reply: bool,
+    ) -> Result<(Rendered, bool), Error> {
         let template = match self.template {
             Template::Missing => return Err(Error::NoChatTemplate),
             // It failed before, so it fails again, with the same reason.
@@ -285,14 +331,9 @@ impl Prompter<'_> {
         input.bos_token = name(self.tokenizer.bos()).unwrap_or_default();
         input.eos_token = name(self.tokenizer.eos()).unwrap_or_default();
         input.enable_thinking = thinking.enabled();
-        let mut rendered = template.render(&input).map_err(Error::Template)?;
-        let end = thinking.settle(self.tags, template.reads("enable_thinking"), &mut rendered)?;
-        Ok(Prompt {
-            tokens: self.tokenizer.encode_rendered(&rendered),
-            lost_bytes: self.tokenizer.lost_bytes(rendered.text()),
-            tags: self.tags,
-            end,
-        })
+        input.add_generation_prompt = to_reply;
+        let rendered = template.render(&input).map_err(Error::Template)?;
+        Ok((rendered, template.reads("enable_thinking")))
     }
 }
 

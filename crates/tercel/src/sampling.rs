@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::context::ContextOverflow;
 use crate::error::Error;
 use crate::rng;
 use crate::thinking::Thinking;
@@ -44,6 +45,12 @@ pub struct Sampling {
     pub max_thinking_tokens: Option<usize>,
     /// Any; for conversations alone.
     pub min_answer_tokens: Option<usize>,
+    /// What becomes of a prompt that is too long.
+    pub context_overflow: Option<ContextOverflow>,
+    /// At least 1, below the context.
+    pub reserve_tokens: Option<usize>,
+    /// Any.
+    pub keep_first_tokens: Option<usize>,
 }
 
 impl Sampling {
@@ -70,6 +77,9 @@ impl Sampling {
             thinking: self.thinking.or(fallback.thinking),
             max_thinking_tokens: self.max_thinking_tokens.or(fallback.max_thinking_tokens),
             min_answer_tokens: self.min_answer_tokens.or(fallback.min_answer_tokens),
+            context_overflow: self.context_overflow.or(fallback.context_overflow),
+            reserve_tokens: self.reserve_tokens.or(fallback.reserve_tokens),
+            keep_first_tokens: self.keep_first_tokens.or(fallback.keep_first_tokens),
         }
     }
 
@@ -80,6 +90,7 @@ impl Sampling {
     pub fn validate(&self) -> Result<(), Error> {
         at_least_one("max_new_tokens", self.max_new_tokens)?;
         at_least_one("max_thinking_tokens", self.max_thinking_tokens)?;
+        at_least_one("reserve_tokens", self.reserve_tokens)?;
         in_range("temperature", self.temperature, "0 to 2", |t| {
             (0.0..=2.0).contains(&t)
         })?;
@@ -152,6 +163,9 @@ impl Sampling {
             thinking: set.thinking.unwrap_or(tercel.thinking),
             max_thinking_tokens: set.max_thinking_tokens,
             min_answer_tokens: set.min_answer_tokens.unwrap_or(tercel.min_answer_tokens),
+            context_overflow: set.context_overflow.unwrap_or(tercel.context_overflow),
+            reserve_tokens: set.reserve_tokens,
+            keep_first_tokens: set.keep_first_tokens.unwrap_or(tercel.keep_first_tokens),
         })
     }
 }
@@ -191,6 +205,12 @@ pub struct Settings {
     pub max_thinking_tokens: Option<usize>,
     /// Tokens of `max_new_tokens` that a thought leaves to the answer; 0 is off.
     pub min_answer_tokens: usize,
+    /// What becomes of a prompt that is too long.
+    pub context_overflow: ContextOverflow,
+    /// Tokens that the prompt leaves to the reply; `None` is as [`ContextOverflow`] has it.
+    pub reserve_tokens: Option<usize>,
+    /// First tokens that stay where [`ContextOverflow::SlidingWindow`] cuts.
+    pub keep_first_tokens: usize,
 }
 
 impl Settings {
@@ -222,6 +242,9 @@ impl Default for Settings {
             thinking: Thinking::Auto,
             max_thinking_tokens: None,
             min_answer_tokens: 0,
+            context_overflow: ContextOverflow::Error,
+            reserve_tokens: None,
+            keep_first_tokens: 4,
         }
     }
 }
@@ -348,6 +371,28 @@ macro_rules! sampling_setters {
         #[must_use]
         pub fn min_answer_tokens(mut self, tokens: usize) -> Self {
             self.sampling.min_answer_tokens = Some(tokens);
+            self
+        }
+
+        /// What becomes of a prompt that is too long for the context, by default an error.
+        #[must_use]
+        pub fn context_overflow(mut self, policy: $crate::ContextOverflow) -> Self {
+            self.sampling.context_overflow = Some(policy);
+            self
+        }
+
+        /// Tokens of the context that the prompt leaves to the reply: at least 1, below the
+        /// context; by default as [`ContextOverflow`](crate::ContextOverflow) has it.
+        #[must_use]
+        pub fn reserve_tokens(mut self, tokens: usize) -> Self {
+            self.sampling.reserve_tokens = Some(tokens);
+            self
+        }
+
+        /// First tokens that stay where a sliding window cuts, by default 4.
+        #[must_use]
+        pub fn keep_first_tokens(mut self, tokens: usize) -> Self {
+            self.sampling.keep_first_tokens = Some(tokens);
             self
         }
     };

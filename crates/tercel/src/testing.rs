@@ -119,6 +119,14 @@ impl<F: FnMut(&[TokenId]) -> Vec<f32> + Send> Model for Fake<F> {
         self.kept.1.clear();
     }
 
+    fn export(&self, _: &[TokenId], _: Identity) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn import(&mut self, _: &[TokenId], _: Identity, _: &[u8]) -> Result<usize, NnError> {
+        Ok(0)
+    }
+
     fn limits(&self) -> (usize, usize) {
         (self.max_batch, self.max_batch)
     }
@@ -304,6 +312,7 @@ fn info(max_context: usize) -> Info {
         id: "test".into(),
         path: "test.gguf".into(),
         file_bytes: 0,
+        fingerprint: "test".into(),
         model,
         max_context,
         max_sequences: MAX_SEQUENCES,

@@ -6,6 +6,9 @@ use std::path::PathBuf;
 pub(super) const HELP: &str = "\
 /system [TEXT]       show or set the instructions to the model; `off` removes them
 /set [NAME [VALUE]]  show or set how replies are made; VALUE `default` takes it back
+/retry               have the last message answered anew
+/edit TEXT           say TEXT in the place of the last message
+/undo [N]            take the last message and its answer back, or the last N
 /reset               forget the conversation, keep the instructions
 /stats               figures of the last reply
 /save FILE           write the conversation to FILE, as .json or .md
@@ -19,6 +22,9 @@ pub(super) enum Command {
     Help,
     System(Option<String>),
     Set(Change),
+    Retry,
+    Edit(String),
+    Undo(usize),
     Reset,
     Stats,
     Save(PathBuf),
@@ -34,8 +40,9 @@ pub(super) enum Change {
 }
 
 /// What completion offers; a space where something may follow.
-pub(super) const NAMES: [&str; 7] = [
-    "/help", "/quit", "/reset", "/save ", "/set ", "/stats", "/system ",
+pub(super) const NAMES: [&str; 10] = [
+    "/edit ", "/help", "/quit", "/reset", "/retry", "/save ", "/set ", "/stats", "/system ",
+    "/undo",
 ];
 
 impl Command {
@@ -51,10 +58,19 @@ impl Command {
         };
         match name {
             "/help" | "/?" => alone(Self::Help),
+            "/retry" => alone(Self::Retry),
             "/reset" => alone(Self::Reset),
             "/stats" => alone(Self::Stats),
             "/quit" | "/exit" | "/bye" => alone(Self::Quit),
             "/system" => Ok(Self::System(text)),
+            "/edit" => match text {
+                Some(text) => Ok(Self::Edit(text)),
+                None => Err("/edit needs the new text of your last message".to_owned()),
+            },
+            "/undo" => match text.as_deref().unwrap_or("1").parse() {
+                Ok(turns @ 1..) => Ok(Self::Undo(turns)),
+                _ => Err(format!("/undo takes a number of messages, not `{rest}`")),
+            },
             "/save" => match text {
                 Some(path) => Ok(Self::Save(path.into())),
                 None => Err("/save needs a file, such as talk.md or talk.json".to_owned()),
@@ -92,6 +108,10 @@ mod tests {
                 "/system Be brief.\nAlways.",
                 Command::System(Some("Be brief.\nAlways.".into())),
             ),
+            ("/retry", Command::Retry),
+            ("/undo", Command::Undo(1)),
+            ("/undo 3", Command::Undo(3)),
+            ("/edit one\ntwo", Command::Edit("one\ntwo".into())),
             ("/set", Command::Set(Change::ShowAll)),
             ("/set top_k", Command::Set(Change::Show("top_k".into()))),
             ("/set top_k  5", set("top_k", "5")),

@@ -11,17 +11,24 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::format;
 use crate::reply::ReplyWriter;
+use crate::session::Session;
 use crate::terminal::one_line;
 use command::Command;
 use input::{Input, Said};
 
 /// Talks until the user leaves.
-pub(crate) fn run(chat: Chat, engine: &Engine, context: &Context) -> Result<(), Failure> {
+pub(crate) fn run(
+    chat: Chat,
+    engine: &Engine,
+    session: Option<&Session>,
+    context: &Context,
+) -> Result<(), Failure> {
     context.interrupt.keep_process();
     let mut conversation = Conversation {
         chat,
         engine,
         context,
+        session,
         last: None,
     };
     conversation.greet()?;
@@ -29,10 +36,10 @@ pub(crate) fn run(chat: Chat, engine: &Engine, context: &Context) -> Result<(), 
     loop {
         match input.next(context.out)? {
             Said::Nothing => {}
-            Said::End => return Ok(()),
-            Said::Text(text) => conversation.say(&text)?,
+            Said::End => return conversation.leave(),
+            Said::Text(text) => conversation.say(Turn::Says(text))?,
             Said::Command(line) => match Command::parse(&line) {
-                Ok(Command::Quit) => return Ok(()),
+                Ok(Command::Quit) => return conversation.leave(),
                 Ok(command) => conversation.obey(command)?,
                 Err(message) => conversation.tell(&message)?,
             },
@@ -44,7 +51,15 @@ struct Conversation<'a> {
     chat: Chat,
     engine: &'a Engine,
     context: &'a Context,
+    session: Option<&'a Session>,
     last: Option<Reply>,
+}
+
+/// What the model is to reply to.
+enum Turn {
+    Says(String),
+    /// The last message, once more.
+    Again,
 }
 
 impl Conversation<'_> {
@@ -57,13 +72,37 @@ impl Conversation<'_> {
             info.backend,
             format::plural(info.threads, "thread")
         );
-        self.tell(&greeting)
+        self.tell(&greeting)?;
+        match self.chat.turns() {
+            0 => Ok(()),
+            turns => self.tell(&format!(
+                "(goes on after {})",
+                format::plural(turns, "turn")
+            )),
+        }
+    }
+
+    /// Keeps the session, with what is computed of it.
+    fn leave(&self) -> Result<(), Failure> {
+        match self.session {
+            Some(session) => session.save(&self.chat),
+            None => Ok(()),
+        }
     }
 
     /// One turn. What goes wrong with it does not end the chat.
-    fn say(&mut self, text: &str) -> Result<(), Failure> {
-        match self.reply(text) {
+    fn say(&mut self, turn: Turn) -> Result<(), Failure> {
+        let result = self.reply(turn);
+        if let Some(session) = self.session
+            && let Err(failure) = session.save_transcript(&self.chat)
+        {
+            self.context.out.failure(&failure);
+        }
+        match result {
             Ok(Some(reply)) => {
+                if let Some(report) = &reply.context {
+                    self.context.note(&report.to_string());
+                }
                 if reply.stop_reason == StopReason::Cancelled {
                     self.tell(&format!("(interrupted) {}", format::statistics(&reply)))?;
                 }
@@ -79,7 +118,10 @@ impl Conversation<'_> {
                     Failure::Error {
                         kind: "context_overflow",
                         ..
-                    } => failure.with_hint("/reset forgets the conversation so far"),
+                    } => failure.with_hint(
+                        "/reset forgets the conversation so far, /undo its last turn; \
+                         `/set context_overflow drop_oldest_turns` drops the oldest",
+                    ),
                     _ => failure,
                 };
                 self.context.out.failure(&failure);
@@ -89,10 +131,13 @@ impl Conversation<'_> {
         }
     }
 
-    fn reply(&mut self, text: &str) -> Result<Option<Reply>, Failure> {
+    fn reply(&mut self, turn: Turn) -> Result<Option<Reply>, Failure> {
         let out = self.context.out;
         self.context.interrupt.clear();
-        let stream = self.chat.stream(text)?;
+        let stream = match turn {
+            Turn::Says(text) => self.chat.stream(text)?,
+            Turn::Again => self.chat.regenerate_stream()?,
+        };
         let _guard = self.context.interrupt.cancels(stream.cancel_handle());
         let mut writer = ReplyWriter::new(out);
         for event in stream {
@@ -115,6 +160,24 @@ impl Conversation<'_> {
                     Ok(text) | Err(text) => self.tell(&text),
                 }
             }
+            Command::Retry => self.say(Turn::Again),
+            Command::Edit(text) => {
+                let last = self.chat.turns().saturating_sub(1);
+                match self.chat.edit(last, text) {
+                    Ok(()) => self.say(Turn::Again),
+                    Err(_) => self.tell("(there is no message yet)"),
+                }
+            }
+            Command::Undo(turns) => match self.chat.rewind(turns) {
+                Ok(()) => {
+                    let left = format::plural(self.chat.turns(), "message");
+                    self.tell(&format!("(taken back; {left} of yours left)"))
+                }
+                Err(_) => {
+                    let all = format::plural(self.chat.turns(), "message");
+                    self.tell(&format!("(there is no more than {all} of yours)"))
+                }
+            },
             Command::Reset => {
                 self.chat.reset();
                 self.last = None;

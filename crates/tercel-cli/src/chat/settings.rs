@@ -61,6 +61,7 @@ fn effective(sampling: &Sampling, model: &Sampling) -> Result<Map<String, Value>
             *value = match name.as_str() {
                 "seed" => "another one each time".into(),
                 "max_thinking_tokens" => "no limit".into(),
+                "reserve_tokens" => "as context_overflow has it".into(),
                 _ => defaults.get(name).cloned().unwrap_or_default(),
             };
         }

@@ -4,6 +4,7 @@ pub(crate) mod convert;
 pub(crate) mod inspect;
 pub(crate) mod list;
 pub(crate) mod perplexity;
+pub(crate) mod prompt;
 pub(crate) mod pull;
 pub(crate) mod rm;
 pub(crate) mod run;

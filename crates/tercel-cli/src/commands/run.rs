@@ -7,7 +7,7 @@ use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
 use tercel::source::Store;
-use tercel::{Engine, EngineBuilder, Error, Event, Message, Request, StopReason};
+use tercel::{CancelHandle, Engine, EngineBuilder, Error, Event, Message, Request, StopReason};
 
 use crate::args::{EngineArgs, SamplingArgs};
 use crate::context::Context;
@@ -15,6 +15,7 @@ use crate::failure::Failure;
 use crate::files::read_text;
 use crate::output::Line;
 use crate::reply::ReplyWriter;
+use crate::session::Session;
 use crate::{chat, format, load};
 use asked::Asked;
 pub(super) use stdin::read_stdin;
@@ -41,6 +42,7 @@ pub(super) use stdin::read_stdin;
   tercel run -p \"Summarise this text.\" < article.txt
   tercel run gemma3:270m \"Once upon a time\" --seed 7
   tercel run model.gguf --template chatml.jinja
+  tercel run --session trip.chat \"And on the second day?\"
   tercel run \"Say hello.\" --json | jq -r 'select(.event == \"delta\").text'")]
 pub(crate) struct Args {
     /// A catalog name, a GGUF file, or hf:org/repo [default: smollm2:135m]
@@ -70,6 +72,13 @@ pub(crate) struct Args {
     /// Use no template: continue the prompt as it stands
     #[arg(long, conflicts_with_all = ["template", "system"])]
     raw: bool,
+    /// Keep the conversation in FILE, and go on with it where there is one; written after each
+    /// reply
+    #[arg(long, value_name = "FILE", conflicts_with = "raw")]
+    session: Option<PathBuf>,
+    /// Go on with the texts of a session alone, whatever model, template or build wrote it
+    #[arg(long, requires = "session")]
+    session_transcript: bool,
     /// Print one JSON object a line: load, note, thinking, delta, and at the end done or error
     #[arg(long)]
     pub(crate) json: bool,
@@ -112,22 +121,33 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<(), Failure> {
     }
     let builder = args.builder(&model, template).store(store);
     let engine = load::engine(builder, &model, context)?;
-    match prompt {
-        Some(prompt) => {
-            let request = args.request(prompt, &engine, context).sampling(sampling);
-            answer(&engine, request, context)
+    let path = args.session.clone();
+    let session = path.map(|path| Session::new(path, args.session_transcript));
+    if let (Some(prompt), None) = (&prompt, &session) {
+        let request = args.request(prompt.clone(), &engine, context);
+        let stream = engine.stream(request.sampling(sampling))?;
+        let cancel = stream.cancel_handle();
+        return answer(stream, cancel, context);
+    }
+    if !engine.info().has_template {
+        return Err(Error::NoChatTemplate.into());
+    }
+    let mut chat = match &session {
+        Some(session) => session.open(&engine, sampling)?,
+        None => engine.chat().sampling(sampling),
+    };
+    if let Some(text) = args.system {
+        chat.set_system(Some(text));
+    }
+    match (prompt, session) {
+        (Some(prompt), Some(session)) => {
+            let stream = chat.stream(prompt)?;
+            let cancel = stream.cancel_handle();
+            let answered = answer(stream, cancel, context);
+            session.save(&chat)?;
+            answered
         }
-        None => {
-            if !engine.info().has_template {
-                return Err(Error::NoChatTemplate.into());
-            }
-            let chat = engine.chat().sampling(sampling);
-            let chat = match args.system {
-                Some(text) => chat.system(text),
-                None => chat,
-            };
-            chat::run(chat, &engine, context)
-        }
+        (_, session) => chat::run(chat, &engine, session.as_ref(), context),
     }
 }
 
@@ -163,10 +183,13 @@ impl Args {
 }
 
 /// Streams one reply.
-fn answer(engine: &Engine, request: Request, context: &Context) -> Result<(), Failure> {
+fn answer(
+    stream: impl Iterator<Item = Result<Event, Error>>,
+    cancel: CancelHandle,
+    context: &Context,
+) -> Result<(), Failure> {
     let out = context.out;
-    let stream = engine.stream(request)?;
-    let _guard = context.interrupt.cancels(stream.cancel_handle());
+    let _guard = context.interrupt.cancels(cancel);
     let mut writer = ReplyWriter::new(out);
     let mut done = None;
     for event in stream {
@@ -190,6 +213,9 @@ fn answer(engine: &Engine, request: Request, context: &Context) -> Result<(), Fa
                 "{} of the prompt cannot be expressed in this model's vocabulary and were left out",
                 format::plural(reply.usage.lost_bytes, "byte")
             ));
+        }
+        if let Some(report) = &reply.context {
+            context.note(&report.to_string());
         }
         if !context.quiet {
             out.aside(&format::statistics(&reply));

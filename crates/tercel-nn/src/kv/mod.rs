@@ -9,6 +9,7 @@
 mod geometry;
 mod index;
 mod pool;
+mod saved;
 mod states;
 #[cfg(test)]
 mod tests;
@@ -139,6 +140,12 @@ pub(crate) struct KvCache {
 pub(crate) struct LayerKv {
     pub(crate) shape: Shape,
     pub(crate) pages: KvPages,
+}
+
+impl LayerKv {
+    fn page_bytes(&self) -> usize {
+        KvPages::page_bytes(&self.shape, self.pages.kind())
+    }
 }
 
 /// Layers that share page numbers.

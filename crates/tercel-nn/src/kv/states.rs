@@ -96,6 +96,33 @@ impl States {
             &mut layer.delta[slot * delta..(slot + 1) * delta],
         )
     }
+
+    /// The numbers of a slot, layer by layer.
+    pub(super) fn read(&self, slot: u32, out: &mut Vec<u8>) {
+        for layer in &self.layers {
+            for (numbers, len) in [
+                (&layer.conv, layer.conv_len),
+                (&layer.delta, layer.delta_len),
+            ] {
+                let from = slot as usize * len;
+                let numbers = numbers[from..from + len].iter();
+                out.extend(numbers.flat_map(|number| number.to_le_bytes()));
+            }
+        }
+    }
+
+    /// Fills a slot with what [`read`](Self::read) gave.
+    pub(super) fn write(&mut self, slot: u32, bytes: &[u8]) {
+        let mut numbers = bytes
+            .chunks_exact(size_of::<f32>())
+            .map(|bytes| bytes.try_into().map_or(0.0, f32::from_le_bytes));
+        for layer in 0..self.layers.len() {
+            let (conv, delta) = self.of(layer, slot);
+            for (own, number) in conv.iter_mut().chain(delta).zip(&mut numbers) {
+                *own = number;
+            }
+        }
+    }
 }
 
 impl Recurrent {

@@ -148,3 +148,85 @@ fn a_cancelled_stream_reports_its_part_and_the_next_turn_goes_on_from_it() {
         [Role::User, Role::Assistant, Role::User, Role::Assistant]
     );
 }
+
+#[test]
+fn turns_are_counted_taken_back_and_said_anew() {
+    let (engine, _) = engine(400, chaotic);
+    let mut chat = engine.chat().system("s").max_new_tokens(5).seed(1);
+    assert_eq!(chat.turns(), 0);
+    assert_eq!(
+        chat.regenerate().expect_err("nothing to say").kind(),
+        "empty_messages"
+    );
+    for text in ["one", "two", "three"] {
+        chat.ask(text).expect("a reply");
+    }
+    let whole = chat.history().to_vec();
+    assert_eq!(chat.turns(), 3);
+    chat.rewind(0).expect("nothing to do");
+    assert_eq!(chat.history(), whole);
+    let error = chat.rewind(4).expect_err("there are three");
+    assert_eq!(
+        error.to_string(),
+        "the conversation has no turn 3, it has 3 (numbered from 0)"
+    );
+    assert_eq!(error.kind(), "no_such_turn");
+    assert_eq!(
+        chat.edit(3, "x").expect_err("no such turn").kind(),
+        "no_such_turn"
+    );
+    assert_eq!(
+        chat.edit(0, " ").expect_err("no text").kind(),
+        "empty_prompt"
+    );
+    assert_eq!(chat.history(), whole);
+
+    let mut back = chat.fork();
+    back.rewind(2).expect("two turns");
+    assert_eq!(back.history(), &whole[..3]);
+    back.rewind(1).expect("the first");
+    assert_eq!(back.history(), [Message::system("s")]);
+
+    // The same words lead to the same reply, others to another; what came after is gone.
+    let mut again = chat.fork();
+    again.edit(1, "two").expect("a turn");
+    assert_eq!(again.history(), &whole[..4]);
+    again.regenerate().expect("a reply");
+    assert_eq!(again.history(), &whole[..5]);
+    again.edit(1, "2").expect("a turn");
+    let reply = again
+        .regenerate_stream()
+        .expect("accepted")
+        .wait()
+        .expect("a reply");
+    assert_eq!(
+        again.history()[3..],
+        [Message::user("2"), Message::assistant(&reply.text)]
+    );
+    assert_ne!(reply.text, whole[4].content);
+    assert_eq!(chat.history(), whole, "a fork is a copy");
+}
+
+#[test]
+fn a_reply_that_fails_leaves_the_one_before() {
+    let (engine, _) = engine(400, chaotic);
+    let mut chat = engine.chat().max_new_tokens(5);
+    chat.ask("one").expect("a reply");
+    let before = chat.history().to_vec();
+    drop(chat.regenerate_stream().expect("accepted"));
+    assert_eq!(chat.history(), before);
+    chat.set_sampling(Sampling {
+        top_p: Some(7.0),
+        ..Sampling::default()
+    });
+    assert_eq!(
+        chat.regenerate().expect_err("an error").kind(),
+        "invalid_parameter"
+    );
+    assert!(chat.regenerate_stream().is_err());
+    assert_eq!(chat.history(), before);
+    // An edited turn waits for its reply all the same.
+    chat.edit(0, "two").expect("a turn");
+    assert!(chat.regenerate().is_err());
+    assert_eq!(chat.history(), [Message::user("two")]);
+}

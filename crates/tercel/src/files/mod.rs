@@ -2,6 +2,7 @@
 
 mod contents;
 pub(crate) mod defaults;
+mod fingerprint;
 mod inspect;
 mod small;
 mod weights;
@@ -12,6 +13,7 @@ use tercel_formats::{Checkpoint, CheckpointError, Gguf};
 use tercel_text::{HfTokenizerFiles, TokenId, Tokenizer};
 
 pub use contents::{MetadataEntry, TensorEntry};
+pub(crate) use fingerprint::hash_of_text;
 pub use inspect::{Inspection, MemoryUse, ModelSummary, TensorType};
 pub(crate) use inspect::{resolve_context, summary};
 pub(crate) use weights::Weights;

@@ -145,6 +145,7 @@ pub(super) fn read_sampling(params: &mut Params) -> Result<Sampling, JsonError> 
         thinking: None,
         max_thinking_tokens: params.count("max_thinking_tokens")?,
         min_answer_tokens: params.count("min_answer_tokens")?,
+        ..Sampling::default()
     })
 }
 

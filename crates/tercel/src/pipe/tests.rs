@@ -15,6 +15,7 @@ fn reply(stop_reason: StopReason) -> Reply {
         stop_reason,
         stop_sequence: None,
         usage: Usage::default(),
+        context: None,
         timings: Timings::default(),
         settings: Settings::default(),
         backend: "test".into(),

@@ -1,14 +1,20 @@
 //! A conversation that remembers itself.
 
+mod session;
+mod stream;
+mod turns;
+
 use tercel_text::{Message, Role};
+
+pub use session::{SavedSession, SessionError};
+pub use stream::ChatStream;
 
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::pipe::CancelHandle;
-use crate::reply::{Event, Reply, StopReason};
+use crate::reply::{Reply, StopReason};
 use crate::request::Request;
 use crate::sampling::{Sampling, sampling_setters};
-use crate::stream::Stream;
+use turns::Undo;
 
 /// A conversation with an engine: each turn is rendered with those before it.
 ///
@@ -18,6 +24,10 @@ use crate::stream::Stream;
 /// A turn that fails, or is cancelled before it answered anything, leaves the history as it was. A
 /// reply that was cancelled later enters the history as far as it was read. A thought enters it as
 /// the `reasoning_content` of the model's turn; templates commonly leave out those of old turns.
+///
+/// A conversation that outgrows the context is an error, or cut as [`Chat::context_overflow`] says.
+/// The history stays whole either way; what a reply did not see is in its
+/// [`context`](Reply::context).
 #[derive(Clone, Debug)]
 pub struct Chat {
     engine: Engine,
@@ -84,17 +94,8 @@ impl Chat {
     /// # Errors
     /// Those of [`Engine::generate`].
     pub fn ask(&mut self, text: impl Into<String>) -> Result<Reply, Error> {
-        let request = self.begin(text.into());
-        match self.engine.generate(request) {
-            Ok(reply) => {
-                self.end(Said::of(&reply), reply.stop_reason != StopReason::Cancelled);
-                Ok(reply)
-            }
-            Err(error) => {
-                self.end(Said::default(), false);
-                Err(error)
-            }
-        }
+        let undo = self.say(text.into());
+        self.reply(undo)
     }
 
     /// Says `text` and gives the reply as it comes.
@@ -102,34 +103,54 @@ impl Chat {
     /// # Errors
     /// Those of [`Engine::stream`]; errors on the way come out of the stream.
     pub fn stream(&mut self, text: impl Into<String>) -> Result<ChatStream<'_>, Error> {
-        let request = self.begin(text.into());
-        match self.engine.stream(request) {
-            Ok(stream) => Ok(ChatStream {
-                chat: self,
-                stream,
-                said: Said::default(),
-                open: true,
-            }),
+        let undo = self.say(text.into());
+        self.reply_as_stream(undo)
+    }
+
+    fn say(&mut self, content: String) -> Undo {
+        let undo = Undo::from(&mut self.history, None);
+        self.history.push(Message::user(content));
+        undo
+    }
+
+    /// Has the conversation continued by the model, or taken back by `undo`.
+    fn reply(&mut self, undo: Undo) -> Result<Reply, Error> {
+        match self.engine.generate(self.request()) {
+            Ok(reply) => {
+                let complete = reply.stop_reason != StopReason::Cancelled;
+                self.end(Said::of(&reply), complete, undo);
+                Ok(reply)
+            }
             Err(error) => {
-                self.end(Said::default(), false);
+                self.end(Said::default(), false, undo);
                 Err(error)
             }
         }
     }
 
-    fn begin(&mut self, content: String) -> Request {
-        self.history.push(Message::user(content));
+    /// As [`Chat::reply`], as it comes.
+    fn reply_as_stream(&mut self, undo: Undo) -> Result<ChatStream<'_>, Error> {
+        match self.engine.stream(self.request()) {
+            Ok(stream) => Ok(ChatStream::new(self, stream, undo)),
+            Err(error) => {
+                self.end(Said::default(), false, undo);
+                Err(error)
+            }
+        }
+    }
+
+    fn request(&self) -> Request {
         Request::chat(self.history.clone()).sampling(self.sampling.clone())
     }
 
-    /// Ends the turn that `begin` opened: with what was said, or as if it had not been.
-    fn end(&mut self, said: Said, complete: bool) {
+    /// Ends a turn: with what was said, or as if it had not been.
+    fn end(&mut self, said: Said, complete: bool, undo: Undo) {
         if complete || !said.text.is_empty() {
             let mut message = Message::assistant(said.text);
             message.reasoning_content = said.thought;
             self.history.push(message);
         } else {
-            self.history.pop();
+            undo.apply(&mut self.history);
         }
     }
 
@@ -137,77 +158,6 @@ impl Chat {
         self.history
             .first()
             .is_some_and(|message| message.role == Role::System)
-    }
-}
-
-/// The events of one turn, as [`Stream`] gives them.
-///
-/// On [`Event::Done`] the reply enters the history. Dropped earlier, the stream cancels the turn,
-/// and what was read of the reply enters the history.
-#[derive(Debug)]
-pub struct ChatStream<'a> {
-    chat: &'a mut Chat,
-    stream: Stream,
-    /// What was read so far.
-    said: Said,
-    /// Whether the turn has not ended.
-    open: bool,
-}
-
-impl ChatStream<'_> {
-    /// See [`Stream::cancel`].
-    pub fn cancel(&self) {
-        self.stream.cancel();
-    }
-
-    /// See [`Stream::cancel_handle`].
-    pub fn cancel_handle(&self) -> CancelHandle {
-        self.stream.cancel_handle()
-    }
-
-    /// Reads to the end and gives the reply.
-    ///
-    /// # Errors
-    /// The error that ended the turn; [`Error::EngineClosed`] if the end was read before.
-    pub fn wait(mut self) -> Result<Reply, Error> {
-        for event in &mut self {
-            if let Event::Done(reply) = event? {
-                return Ok(reply);
-            }
-        }
-        Err(Error::EngineClosed)
-    }
-
-    fn end(&mut self, said: Said, complete: bool) {
-        if std::mem::take(&mut self.open) {
-            self.chat.end(said, complete);
-        }
-    }
-}
-
-impl Iterator for ChatStream<'_> {
-    type Item = Result<Event, Error>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let event = self.stream.next();
-        match &event {
-            Some(Ok(Event::Thinking { text, .. })) => {
-                self.said.thought.get_or_insert_default().push_str(text);
-            }
-            Some(Ok(Event::Delta { text, .. })) => self.said.text.push_str(text),
-            Some(Ok(Event::Done(reply))) => {
-                self.end(Said::of(reply), reply.stop_reason != StopReason::Cancelled);
-            }
-            Some(Err(_)) | None => self.end(Said::default(), false),
-        }
-        event
-    }
-}
-
-impl Drop for ChatStream<'_> {
-    fn drop(&mut self) {
-        let said = std::mem::take(&mut self.said);
-        self.end(said, false);
     }
 }
 
