@@ -25,16 +25,21 @@ fn help_texts_are_as_recorded() {
         "convert",
         "verify",
         "validate",
+        "fit",
+        "kv-size",
+        "config",
+        "config check",
     ] {
-        let args: Vec<&str> = [command, "--help"]
-            .into_iter()
+        let args: Vec<&str> = command
+            .split(' ')
+            .chain(["--help"])
             .filter(|arg| !arg.is_empty())
             .collect();
         let help = place.stdout(&args);
         let file = folder.join(if command.is_empty() {
             "tercel.txt".to_owned()
         } else {
-            format!("{command}.txt")
+            format!("{}.txt", command.replace(' ', "-"))
         });
         if update {
             fs::create_dir_all(&folder).expect("made");
