@@ -225,7 +225,12 @@ fn kv_type(dtype: KvDtype) -> Result<KvType, Error> {
     match dtype {
         KvDtype::F16 => Ok(KvType::F16),
         KvDtype::F32 => Ok(KvType::F32),
-        other => Err(Error::invalid_parameter("kv", other.name(), "f16 or f32")),
+        KvDtype::Q8_0 => Ok(KvType::Q8_0),
+        KvDtype::Bf16 => Err(Error::invalid_parameter(
+            "kv",
+            dtype.name(),
+            "f16, q8_0 or f32",
+        )),
     }
 }
 

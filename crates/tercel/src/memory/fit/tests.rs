@@ -132,20 +132,31 @@ fn what_is_said_to_fit_does_and_one_more_does_not() {
 
 #[test]
 fn the_arithmetic_of_a_model_is_that_of_its_pages() {
-    let path = checkpoints()
-        .into_iter()
-        .find(|path| path.ends_with("llama"));
-    let blueprint = Blueprint::open(path.expect("committed")).expect("a checkpoint");
-    let options = FitOptions {
-        max_context: Some(128),
-        sequences: Some(2),
-        ..FitOptions::default()
-    };
-    let fit = blueprint.fit(&options).expect("a fit");
-    let shape = fit.kv_shape().expect("it attends");
-    assert_eq!((shape.layers(), shape.heads(), shape.kv_heads()), (4, 4, 2));
-    let size = KvSize::new(shape, 2, 128, KvDtype::F16).expect("a size");
-    assert_eq!(fit.kv_bytes(), size.bytes());
+    for (model, heads) in [("llama", (4, 4, 2)), ("llama-head64", (1, 2, 1))] {
+        let path = checkpoints().into_iter().find(|path| path.ends_with(model));
+        let blueprint = Blueprint::open(path.expect("committed")).expect("a checkpoint");
+        for dtype in [KvDtype::F16, KvDtype::F32, KvDtype::Q8_0] {
+            let options = FitOptions {
+                max_context: Some(128),
+                sequences: Some(2),
+                kv: dtype,
+                ..FitOptions::default()
+            };
+            let fit = match blueprint.fit(&options) {
+                Ok(fit) => fit,
+                // Heads of 16 elements have no blocks of 32.
+                Err(error) => {
+                    assert_eq!((model, dtype), ("llama", KvDtype::Q8_0), "{error}");
+                    continue;
+                }
+            };
+            let shape = fit.kv_shape().expect("it attends");
+            let found = (shape.layers(), shape.heads(), shape.kv_heads());
+            assert_eq!(found, heads);
+            let size = KvSize::new(shape, 2, 128, dtype).expect("a size");
+            assert_eq!(fit.kv_bytes(), size.bytes(), "{model} {dtype}");
+        }
+    }
 }
 
 #[test]
