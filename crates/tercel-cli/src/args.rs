@@ -2,6 +2,7 @@
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use tercel::memory::KvDtype;
 use tercel::{ContextOverflow, EngineBuilder, Sampling, Thinking};
 
 /// How a reply is made. Ranges are checked by the engine, so that they are the same
@@ -145,5 +146,80 @@ impl EngineArgs {
             builder = builder.quantize(to);
         }
         builder
+    }
+}
+
+/// A size such as `2GiB`, `1.5 GB`, `900MB` or `4096`; a unit is a power of 1024, however it is
+/// spelled, as in all that this command prints.
+pub(crate) fn byte_size(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, u64); 4] = [
+        ("t", 1 << 40),
+        ("g", 1 << 30),
+        ("m", 1 << 20),
+        ("k", 1 << 10),
+    ];
+    let wrong = || "it is no size such as 2GiB, 900MB or 4096".to_owned();
+    let lower = text.trim().to_ascii_lowercase();
+    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &lower[digits.len()..] {
+        "" | "b" => 1,
+        unit => {
+            let prefix = unit.strip_suffix("ib").or_else(|| unit.strip_suffix('b'));
+            let prefix = prefix.unwrap_or(unit);
+            let known = UNITS.iter().find(|(name, _)| *name == prefix);
+            known.ok_or_else(wrong)?.1
+        }
+    };
+    let digits = digits.trim_end();
+    if let Ok(whole) = digits.parse::<u64>() {
+        return whole.checked_mul(unit).ok_or_else(wrong);
+    }
+    match digits.parse::<f64>() {
+        Ok(number) if number >= 0.0 && number * (unit as f64) < u64::MAX as f64 => {
+            Ok((number * unit as f64) as u64)
+        }
+        _ => Err(wrong()),
+    }
+}
+
+/// How keys and values are stored.
+pub(crate) fn kv_dtype(text: &str) -> Result<KvDtype, String> {
+    KvDtype::parse(text).ok_or_else(|| {
+        let names = KvDtype::ALL.map(KvDtype::name).join(", ");
+        format!("it is none of {names}")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_with_and_without_units() {
+        for (text, bytes) in [
+            ("4096", 4096),
+            ("4096b", 4096),
+            ("2GiB", 2 << 30),
+            ("2 gb", 2 << 30),
+            ("1.5G", 3 << 29),
+            ("900MB", 900 << 20),
+            ("16k", 16 << 10),
+            ("0", 0),
+        ] {
+            assert_eq!(byte_size(text), Ok(bytes), "{text}");
+        }
+        for text in [
+            "",
+            "GiB",
+            "-1",
+            "2XB",
+            "nan",
+            "inf",
+            "1e40",
+            "99999999999GiB",
+            "2GiBs",
+        ] {
+            assert!(byte_size(text).is_err(), "{text}");
+        }
     }
 }

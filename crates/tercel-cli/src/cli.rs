@@ -8,7 +8,8 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::commands::{
-    convert, inspect, list, perplexity, prompt, pull, rm, run, tokenize, validate, verify,
+    config, convert, fit, inspect, kv_size, list, perplexity, prompt, pull, rm, run, tokenize,
+    validate, verify,
 };
 use crate::context::Context;
 use crate::failure::Failure;
@@ -68,6 +69,9 @@ enum Command {
     Convert(convert::Args),
     Verify(verify::Args),
     Validate(validate::Args),
+    Fit(fit::Args),
+    KvSize(kv_size::Args),
+    Config(config::Args),
 }
 
 impl Command {
@@ -83,6 +87,9 @@ impl Command {
             Self::Convert(args) => args.json,
             Self::Verify(args) => args.json,
             Self::Validate(args) => args.json,
+            Self::Fit(args) => args.json,
+            Self::KvSize(args) => args.json,
+            Self::Config(args) => args.json(),
             Self::Pull(_) | Self::Rm(_) => false,
         }
     }
@@ -110,6 +117,9 @@ pub(crate) fn main() -> ExitCode {
         Command::Convert(args) => convert::run(&args, &context),
         Command::Verify(args) => verify::run(&args, &context),
         Command::Validate(args) => validate::run(&args, &context),
+        Command::Fit(args) => fit::run(&args, &context),
+        Command::KvSize(args) => kv_size::run(&args, &context),
+        Command::Config(args) => config::run(&args, &context),
     }));
     match result {
         Ok(Ok(()) | Err(Failure::ClosedPipe)) => ExitCode::SUCCESS,

@@ -28,6 +28,10 @@ fn help_texts_are_as_recorded() {
         "convert",
         "verify",
         "validate",
+        "fit",
+        "kv-size",
+        "config",
+        "config check",
     ] {
         let args: Vec<&str> = command.split_whitespace().chain(["--help"]).collect();
         let help = place.stdout(&args);

@@ -17,6 +17,7 @@ mod survey;
 
 pub use error::NnError;
 pub use kv::{Identity, KvPart, KvType, KvUsage, Miss, Prefix, PrefixCache, SequenceId};
+pub use loader::TensorShape;
 pub use models::{Naming, architectures};
 pub use runner::{Chunk, Logits, Memory, ModelInfo, Options, Packed, Runner, Wanted};
 pub use survey::{Function, Packing, PlannedTensor, Survey, Treatment};

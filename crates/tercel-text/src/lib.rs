@@ -23,4 +23,5 @@ pub use template::{ChatTemplate, Rendered, TemplateInput, limits};
 pub use thinking::{PromptEnd, ReplyPiece, ReplyStream, ThinkTags};
 pub use tokenizer::{
     ExportedFile, HfTokenizerFiles, Markers, TokenId, TokenKind, Tokenizer, TokenizerParts,
+    VocabularySize,
 };

@@ -43,6 +43,7 @@ mod job;
 pub mod json;
 pub mod lifecycle;
 mod machine;
+pub mod memory;
 mod model;
 mod pace;
 mod pipe;

@@ -1,7 +1,10 @@
 //! One module per subcommand: its options and what it does.
 
+pub(crate) mod config;
 pub(crate) mod convert;
+pub(crate) mod fit;
 pub(crate) mod inspect;
+pub(crate) mod kv_size;
 pub(crate) mod list;
 pub(crate) mod perplexity;
 pub(crate) mod prompt;

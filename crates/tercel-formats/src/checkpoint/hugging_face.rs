@@ -5,7 +5,8 @@ use std::collections::{BTreeSet, HashMap};
 use serde::Deserialize;
 use serde_json::Value as Json;
 
-use super::{Checkpoint, CheckpointError, Config, Packaging, mlx, safetensors};
+use super::{Checkpoint, CheckpointError, Config, Packaging, Tensor, mlx, safetensors};
+use crate::{DType, Storage};
 
 const CONFIG: &str = "config.json";
 const INDEX: &str = "model.safetensors.index.json";
@@ -100,6 +101,43 @@ pub(super) fn read<'a>(
         Packaging::HuggingFace
     };
     Checkpoint::new(packaging, Config::Json(config), tensors)
+}
+
+/// See [`Checkpoint::described`].
+pub(super) fn describe<'a>(
+    config: &[u8],
+    tensors: impl IntoIterator<Item = (String, Vec<usize>)>,
+    dtype: DType,
+    zeros: &'a [u8],
+) -> Result<Checkpoint<'a>, CheckpointError> {
+    let config = parse_config(config)?;
+    refuse_other_quantization(&config)?;
+    let by_mlx = mlx::made_this(&config, &[]);
+    let mut described = Vec::new();
+    for (name, shape) in tensors {
+        let storage = match mlx::described(&config, &name, &shape)? {
+            Some(affine) => Storage::Affine(affine),
+            None => {
+                let elements = shape.iter().try_fold(1_usize, |n, dim| n.checked_mul(*dim));
+                let bytes = elements.and_then(|elements| dtype.bytes_for(elements));
+                let data = bytes
+                    .and_then(|bytes| zeros.get(..bytes))
+                    .unwrap_or_default();
+                Storage::Plain { dtype, data }
+            }
+        };
+        described.push(Tensor {
+            name,
+            shape,
+            storage,
+        });
+    }
+    let packaging = if by_mlx {
+        Packaging::Mlx
+    } else {
+        Packaging::HuggingFace
+    };
+    Checkpoint::new(packaging, Config::Json(config), described)
 }
 
 #[derive(Deserialize)]

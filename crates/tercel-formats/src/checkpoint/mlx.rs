@@ -73,6 +73,32 @@ pub(super) fn join_affine<'a>(
     }
 }
 
+/// How a tensor that is only described is quantized, without its data; `None` where it is not.
+pub(super) fn described(
+    config: &Json,
+    name: &str,
+    shape: &[usize],
+) -> Result<Option<Affine<'static>>, CheckpointError> {
+    let Some(table) = config.get(TABLE) else {
+        return Ok(None);
+    };
+    let stem = name.strip_suffix(".weight").unwrap_or(name);
+    let left_out = table.get(stem).and_then(Json::as_bool) == Some(false);
+    if left_out || stem == name || shape.len() < 2 || stem.ends_with(".conv1d") {
+        return Ok(None);
+    }
+    let Settings { bits, group } = Settings::of(config, stem)?;
+    let divides = shape.last().is_some_and(|cols| cols.is_multiple_of(group));
+    Ok(divides.then_some(Affine {
+        bits,
+        group,
+        codes: &[],
+        scales: &[],
+        biases: &[],
+        scale_type: DType::BF16,
+    }))
+}
+
 /// How one tensor is quantized.
 struct Settings {
     bits: u32,

@@ -20,7 +20,7 @@ pub use field::Field;
 pub use hugging_face::{is_shard_name, shards};
 
 use crate::gguf::Metadata;
-use crate::{Gguf, Storage};
+use crate::{DType, Gguf, Storage};
 
 /// How the files of a model are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +88,24 @@ impl<'a> Checkpoint<'a> {
         index: Option<&[u8]>,
     ) -> Result<Self, CheckpointError> {
         hugging_face::read(config, files, index)
+    }
+
+    /// A model that is only described: `config.json`, and its tensors as their names and shapes.
+    /// They are of type `dtype`, or, of a configuration of MLX, quantized as it says.
+    ///
+    /// Small tensors are zero. Large ones have no data: they can be looked at, not read. `zeros`
+    /// lends what those have that are no larger than it.
+    ///
+    /// # Errors
+    /// [`CheckpointError`] when the configuration cannot be read, or names a quantization that is
+    /// not known.
+    pub fn described(
+        config: &[u8],
+        tensors: impl IntoIterator<Item = (String, Vec<usize>)>,
+        dtype: DType,
+        zeros: &'a [u8],
+    ) -> Result<Self, CheckpointError> {
+        hugging_face::describe(config, tensors, dtype, zeros)
     }
 
     /// How its files are made.

@@ -30,6 +30,37 @@ impl<'a> Gguf<'a> {
     /// # Errors
     /// When the file breaks a rule of the format or a limit of [`limits`](super::limits).
     pub fn parse(file: &'a [u8]) -> Result<Self, GgufError> {
+        Self::read(file, |tensors, offsets, data_start, alignment| {
+            let data = file.get(data_start..).unwrap_or_default();
+            tensor::place(tensors, offsets, data, alignment)?;
+            tensor::check_overlap(tensors)
+        })
+    }
+
+    /// As [`parse`](Self::parse), of a file whose data may be missing: the header must be whole,
+    /// where the tensors lie is not looked at. Tensors no larger than `zeros` have their data in
+    /// it, the others have none: they can be looked at, not read.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse), but for the data.
+    pub fn parse_header(file: &'a [u8], zeros: &'a [u8]) -> Result<Self, GgufError> {
+        Self::read(file, |tensors, _, _, _| {
+            for tensor in tensors {
+                let bytes = tensor.dtype.bytes_for(tensor.elements());
+                tensor.data = bytes
+                    .and_then(|bytes| zeros.get(..bytes))
+                    .unwrap_or_default();
+            }
+            Ok(())
+        })
+    }
+
+    /// Reads the header, and has `place` give the tensors their data: it gets them with their
+    /// offsets, the start of the data in the file, and the alignment.
+    fn read(
+        file: &'a [u8],
+        place: impl FnOnce(&mut [Tensor<'a>], &[u64], usize, usize) -> Result<(), GgufError>,
+    ) -> Result<Self, GgufError> {
         let mut cursor = Cursor::new(file);
         let version = read_version(&mut cursor)?;
         let tensor_count = cursor.count(&Field::Header("tensor count"), MAX_TENSORS)?;
@@ -44,9 +75,7 @@ impl<'a> Gguf<'a> {
 
         let (mut tensors, offsets) = tensor::read_entries(&mut cursor, tensor_count)?;
         let data_start = cursor.offset().next_multiple_of(alignment);
-        let data = file.get(data_start..).unwrap_or_default();
-        tensor::place(&mut tensors, &offsets, data, alignment)?;
-        tensor::check_overlap(&tensors)?;
+        place(&mut tensors, &offsets, data_start, alignment)?;
         let by_name = index_by_name(&tensors, |tensor| tensor.name).map_err(|tensor| {
             GgufError::DuplicateTensor {
                 tensor: shown(tensor.name),
@@ -151,4 +180,39 @@ fn read_version(cursor: &mut Cursor<'_>) -> Result<u32, GgufError> {
         return Err(GgufError::Version { version });
     }
     Ok(version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::DType;
+    use crate::gguf::{OwnedValue, Writer};
+
+    #[test]
+    fn a_header_without_its_data_is_read() {
+        let mut writer = Writer::new();
+        writer
+            .set("general.name", OwnedValue::Str("cut".into()))
+            .expect("a valid entry");
+        for (name, rows) in [("small", 2), ("large", 64)] {
+            let data = vec![1; rows * 32];
+            writer
+                .tensor(name, DType::F32, &[8, rows], data)
+                .expect("a valid tensor");
+        }
+        let mut file = Vec::new();
+        writer.write_to(&mut file).expect("written");
+        let cut = &file[..file.len() - 1];
+        assert!(matches!(Gguf::parse(cut), Err(GgufError::Outside { .. })));
+
+        let zeros = [0; 64];
+        for file in [cut, &file] {
+            let gguf = Gguf::parse_header(file, &zeros).expect("a whole header");
+            assert_eq!(gguf.metadata().str("general.name"), Ok(Some("cut")));
+            let data = |name| gguf.tensor(name).map(|tensor| tensor.data);
+            assert_eq!(data("small"), Some(&zeros[..]));
+            assert_eq!(data("large"), Some(&[][..]));
+        }
+        assert!(Gguf::parse_header(&file[..60], &zeros).is_err());
+    }
 }

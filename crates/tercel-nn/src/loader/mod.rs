@@ -6,6 +6,7 @@
 mod names;
 mod plan;
 mod problems;
+mod shapes;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -24,6 +25,8 @@ pub(crate) use names::Spelling;
 pub(crate) use plan::{Mixture, Plan, PlannedMatrix, Recurrent};
 pub(crate) use problems::pack_error;
 use problems::wrong_shape;
+pub use shapes::TensorShape;
+use shapes::Wanted;
 
 /// Reads a checkpoint for a model's constructor and notes what the model asks for.
 ///
@@ -44,6 +47,8 @@ pub struct Loader<'c, 'a> {
     used: RefCell<HashMap<&'c str, String>>,
     /// What is wrong with tensors, where that is collected and not the end.
     problems: Option<RefCell<Vec<NnError>>>,
+    /// The tensors that a model asks for which is only described by its configuration.
+    wanted: Option<RefCell<Wanted>>,
 }
 
 impl<'c, 'a> Loader<'c, 'a> {
@@ -65,6 +70,7 @@ impl<'c, 'a> Loader<'c, 'a> {
             layers_end: None,
             used: RefCell::default(),
             problems: None,
+            wanted: None,
         }
     }
 
@@ -218,6 +224,9 @@ impl<'c, 'a> Loader<'c, 'a> {
 
     /// Whether there is this tensor.
     pub fn has_tensor(&self, name: &str) -> bool {
+        if self.wanted.is_some() {
+            return self.would_have(name);
+        }
         self.checkpoint.tensor(&self.spelled(name)).is_some()
     }
 
@@ -226,6 +235,10 @@ impl<'c, 'a> Loader<'c, 'a> {
     /// # Errors
     /// [`NnError::MissingTensor`].
     pub fn rows(&self, name: &str) -> Result<usize, NnError> {
+        if self.wanted.is_some() {
+            // The only tensor whose rows no other field tells.
+            return self.count("vocab_size", 1..=1 << 24);
+        }
         let shape = &self.tensor(name)?.shape;
         Ok(if shape.len() < 2 { 1 } else { shape[0] })
     }
@@ -375,6 +388,7 @@ impl<'c, 'a> Loader<'c, 'a> {
     }
 
     fn read_numbers(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, NnError> {
+        self.note_wanted(name, shape);
         let tensor = self.tensor(name)?;
         let dims = |shape: &[usize]| -> Vec<usize> {
             shape.iter().copied().filter(|dim| *dim != 1).collect()
@@ -511,6 +525,7 @@ impl<'c, 'a> Loader<'c, 'a> {
     }
 
     fn matrix_tensor(&self, name: &str, shape: &[usize]) -> Result<&'c Tensor<'a>, NnError> {
+        self.note_wanted(name, shape);
         let tensor = self.tensor(name)?;
         if tensor.shape != shape {
             return Err(wrong_shape(tensor, shape));

@@ -28,6 +28,7 @@ pub(super) const FAMILY: Family = Family {
         ("attention.sliding_window", 4096),
         ("context_length", 131_072),
         ("query_pre_attn_scalar", 256),
+        ("vocab_size", 262_208),
     ],
     construct: |w| Ok(Box::new(Gemma3::new(w)?)),
 };

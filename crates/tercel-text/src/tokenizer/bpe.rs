@@ -108,6 +108,15 @@ impl Bpe {
         })
     }
 
+    pub(super) fn heap_bytes(&self) -> usize {
+        let bytes = match &self.units {
+            Units::Bytes(tokens) => size_of_val(&**tokens),
+            Units::Characters { .. } => 0,
+        };
+        let unknown = self.unknown.bytes.as_deref().map_or(0, size_of_val);
+        bytes + unknown + merges_bytes(self.merges.capacity())
+    }
+
     /// Appends the ids of a word. Units that have no token are left out where there is no unknown
     /// token, as in the models' own training; [`Bpe::lost_bytes`] counts them.
     pub(super) fn encode(
@@ -219,6 +228,17 @@ impl Bpe {
                 .count(),
             _ => 0,
         }
+    }
+}
+
+/// What the table of so many merges takes. It is the standard library's: a power of two of places,
+/// at most seven of eight in use, each with a byte of control, and 16 of those more.
+pub(super) fn merges_bytes(merges: usize) -> usize {
+    const PLACE: usize = size_of::<((TokenId, TokenId), (u32, TokenId))>() + 1;
+    match merges {
+        0 => 0,
+        1..=3 => 4 * PLACE + 16,
+        _ => merges.saturating_mul(8).div_ceil(7).next_power_of_two() * PLACE + 16,
     }
 }
 

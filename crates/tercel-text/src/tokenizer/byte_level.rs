@@ -17,6 +17,7 @@ pub(super) fn pieces(vocab: &Vocab, tokens: &[&str]) -> Result<Arena, TextError>
         }
         pieces.push(&spelled)?;
     }
+    pieces.shrink();
     Ok(pieces)
 }
 

@@ -46,6 +46,10 @@ impl Charsmap {
         })
     }
 
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.units.capacity() * size_of::<u32>() + self.texts.capacity()
+    }
+
     /// How many times as long a text may become.
     pub(super) fn growth(&self) -> usize {
         self.longest.max(1)

@@ -72,7 +72,18 @@ impl Markers {
         for entry in &entries {
             starts.0[usize::from(entry.text.as_bytes()[0])] = true;
         }
+        entries.shrink_to_fit();
         Self { entries, starts }
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        let texts: usize = self.entries.iter().map(|entry| entry.text.len()).sum();
+        self.entries.capacity() * size_of::<Marker>() + texts + size_of_val(&*self.starts.0)
+    }
+
+    /// What so many markers take, whose texts have `text_bytes` in all.
+    pub(super) fn estimate(markers: usize, text_bytes: usize) -> usize {
+        markers * size_of::<Marker>() + text_bytes + size_of::<[bool; 256]>()
     }
 
     /// Whether there is nothing to find.

@@ -5,6 +5,7 @@ mod build;
 mod byte_level;
 mod charsmap;
 mod export;
+mod footprint;
 mod hf;
 mod markers;
 mod merge;
@@ -26,6 +27,7 @@ use std::ops::Range;
 
 pub use build::TokenizerParts;
 pub use export::ExportedFile;
+pub use footprint::VocabularySize;
 pub use hf::HfTokenizerFiles;
 pub use markers::Markers;
 pub use vocab::TokenKind;

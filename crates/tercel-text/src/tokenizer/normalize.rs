@@ -54,6 +54,17 @@ pub(super) struct Bert {
 }
 
 impl Normalizer {
+    pub(super) fn heap_bytes(&self) -> usize {
+        let of_step = |step: &Normalize| match step {
+            Normalize::Replace { pattern, content } => pattern.heap_bytes() + content.capacity(),
+            Normalize::Prepend(text) => text.capacity(),
+            Normalize::Clusters(map) | Normalize::Longest(map) => map.heap_bytes(),
+            _ => 0,
+        };
+        let steps: usize = self.0.iter().map(of_step).sum();
+        self.0.capacity() * size_of::<Normalize>() + steps
+    }
+
     pub(super) fn apply<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let mut text = Cow::Borrowed(text);
         for step in &self.0 {

@@ -13,6 +13,12 @@ const MAX_BACKTRACKS: usize = 200_000;
 /// Most memory that the automata of one expression may take.
 const MAX_AUTOMATON_BYTES: usize = 8 << 20;
 
+/// What a compiled expression is taken to have, since its crate does not tell: measured of one
+/// without classes, and of Mistral's for each of its classes. What matching adds as it goes is
+/// bounded by [`MAX_AUTOMATON_BYTES`].
+const EXPRESSION_BYTES: usize = 7 << 10;
+const CLASS_BYTES: usize = 19 << 10;
+
 /// What is looked for in a text.
 pub(super) enum Pattern {
     Text(String),
@@ -80,6 +86,16 @@ impl Pattern {
             .build()
             .map_err(unsound)?;
         Ok(Self::Expression(Box::new(regex)))
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.capacity(),
+            Self::Expression(regex) => {
+                EXPRESSION_BYTES + CLASS_BYTES * regex.as_str().matches("\\p{").count()
+            }
+            Self::Class(_) => 0,
+        }
     }
 
     /// Calls `found` for each match, in order. An expression that gives up finds nothing in the

@@ -64,6 +64,18 @@ impl Pipeline {
     }
 }
 
+impl Pipeline {
+    pub(super) fn heap_bytes(&self) -> usize {
+        let model = match &self.model {
+            Model::Bpe(model) => model.heap_bytes(),
+            Model::SentencePiece(model) => model.heap_bytes(),
+            Model::Unigram(model) => model.heap_bytes(),
+            Model::WordPiece(model) => model.prefix.capacity(),
+        };
+        self.normalizer.heap_bytes() + self.splitter.heap_bytes() + model
+    }
+}
+
 impl Model {
     fn encode(&self, vocab: &Vocab, word: &str, scratch: &mut Scratch, out: &mut Vec<TokenId>) {
         match self {

@@ -70,6 +70,10 @@ impl SentencePiece {
         })
     }
 
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.ranks.capacity() * size_of::<u32>() + size_of_val(&*self.bytes)
+    }
+
     /// Appends the ids of `text`, whose spaces are U+2581 already.
     pub(super) fn encode(
         &self,
@@ -167,6 +171,7 @@ pub(super) fn pieces(vocab: &Vocab, tokens: &[&str]) -> Result<Arena, TextError>
             }
         }
     }
+    pieces.shrink();
     Ok(pieces)
 }
 

@@ -56,6 +56,15 @@ impl Split {
 }
 
 impl Splitter {
+    pub(super) fn heap_bytes(&self) -> usize {
+        let of_step = |step: &Split| match step {
+            Split::Cut { pattern, .. } => pattern.heap_bytes(),
+            Split::Words(_) | Split::SpaceInFront | Split::Metaspace(_) => 0,
+        };
+        let steps: usize = self.0.iter().map(of_step).sum();
+        self.0.capacity() * size_of::<Split>() + steps
+    }
+
     /// Calls `word` for each word of `text`, in order; `at_start` says that nothing comes before
     /// the text.
     pub(super) fn split(&self, text: &str, at_start: bool, word: &mut dyn FnMut(&str)) {

@@ -58,6 +58,10 @@ impl Trie {
         Ok(trie)
     }
 
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.bytes.capacity() + self.nodes.capacity() * size_of::<TrieNode>()
+    }
+
     /// Calls `found` with the length and id of each entry that `text` begins with, short to long.
     pub(super) fn prefixes(&self, text: &[u8], mut found: impl FnMut(usize, TokenId)) {
         let mut node = self.nodes[0];

@@ -46,6 +46,11 @@ pub(super) struct Node {
 }
 
 impl Unigram {
+    pub(super) fn heap_bytes(&self) -> usize {
+        let bytes = self.bytes.as_deref().map_or(0, size_of_val);
+        self.trie.heap_bytes() + self.scores.capacity() * size_of::<f64>() + bytes
+    }
+
     pub(super) fn new(
         vocab: &Vocab,
         tokens: &[&str],

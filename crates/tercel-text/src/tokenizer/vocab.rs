@@ -70,6 +70,16 @@ impl Arena {
         self.ends.len()
     }
 
+    /// Gives back the room that growing took ahead.
+    pub(super) fn shrink(&mut self) {
+        self.bytes.shrink_to_fit();
+        self.ends.shrink_to_fit();
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.bytes.capacity() + self.ends.capacity() * size_of::<u32>()
+    }
+
     pub(super) fn get(&self, id: TokenId) -> Option<&[u8]> {
         let id = id as usize;
         let end = *self.ends.get(id)? as usize;
@@ -101,6 +111,22 @@ struct Slot {
 }
 
 impl Vocab {
+    /// The slots of the hash table of so many tokens.
+    fn slots(tokens: usize) -> usize {
+        tokens.saturating_mul(2).next_power_of_two()
+    }
+
+    /// What a vocabulary of so many tokens takes, whose texts have `text_bytes` in all.
+    pub(super) fn estimate(tokens: usize, text_bytes: usize) -> usize {
+        let each = size_of::<u32>() + size_of::<TokenKind>();
+        text_bytes + tokens * each + Self::slots(tokens) * size_of::<Slot>()
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        let kinds = self.kinds.capacity() * size_of::<TokenKind>();
+        self.texts.heap_bytes() + kinds + size_of_val(&*self.slots)
+    }
+
     /// Indexes the tokens. Of several tokens with one text, the first is found.
     pub(super) fn new(tokens: &[&str], kinds: Vec<TokenKind>) -> Result<Self, TextError> {
         if tokens.is_empty() || tokens.len() > MAX_TOKENS {
@@ -109,7 +135,7 @@ impl Vocab {
         }
         let total = tokens.iter().map(|token| token.len()).sum();
         let mut texts = Arena::with_capacity(tokens.len(), total);
-        let slots = vec![Slot::default(); (tokens.len() * 2).next_power_of_two()];
+        let slots = vec![Slot::default(); Self::slots(tokens.len())];
         let mut vocab = Self {
             texts: Arena::default(),
             kinds,

@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use tercel_formats::Checkpoint;
 use tercel_formats::checkpoint::Packaging;
-use tercel_nn::KvPart;
-use tercel_nn::Runner;
+use tercel_nn::{KvPart, NnError, Runner};
 
 use super::{ModelFiles, defaults};
 use crate::builder::DEFAULT_PREFILL_CHUNK;
@@ -202,7 +201,12 @@ pub(crate) fn summary(
     files: &ModelFiles,
     checkpoint: &Checkpoint<'_>,
 ) -> Result<ModelSummary, Error> {
-    let info = Runner::describe(checkpoint).map_err(|error| files.model_error(error))?;
+    summary_of(checkpoint).map_err(|error| files.model_error(error))
+}
+
+/// What the model of a checkpoint is, in numbers.
+pub(crate) fn summary_of(checkpoint: &Checkpoint<'_>) -> Result<ModelSummary, NnError> {
+    let info = Runner::describe(checkpoint)?;
     let named = checkpoint.gguf_metadata();
     let named = named.and_then(|metadata| metadata.str("general.name").ok().flatten());
     Ok(ModelSummary {

@@ -15,7 +15,7 @@ use tercel_text::{HfTokenizerFiles, TokenId, Tokenizer};
 pub use contents::{MetadataEntry, TensorEntry};
 pub(crate) use fingerprint::hash_of_text;
 pub use inspect::{Inspection, MemoryUse, ModelSummary, TensorType};
-pub(crate) use inspect::{resolve_context, summary};
+pub(crate) use inspect::{resolve_context, summary, summary_of};
 pub(crate) use weights::Weights;
 
 use crate::error::Error;

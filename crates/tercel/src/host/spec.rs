@@ -5,12 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tercel_nn::Memory;
-
 use crate::builder::EngineBuilder;
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::lifecycle::{LoadHooks, State, WarmUp};
+use crate::lifecycle::{AskForRoom, LoadHooks, State, WarmUp};
 use crate::source::{Phase, Progress};
 
 /// A model of a host: how it is loaded, how often it may be, and when it may go.
@@ -30,7 +28,7 @@ pub(super) type LoadFn = dyn Fn(LoadJob) -> Result<Loading, Error> + Send + Sync
 pub(super) struct LoadJob {
     pub(super) cancel: Arc<AtomicBool>,
     pub(super) on_state: Box<dyn FnMut(State) + Send>,
-    pub(super) room: Box<dyn FnMut(&Memory) -> Result<(), Error> + Send>,
+    pub(super) room: AskForRoom,
 }
 
 /// An engine that is loaded but not warmed up, and who is to be told once it is ready.

@@ -19,7 +19,7 @@ mod warm_up;
 
 pub use lengths::RequestLengths;
 pub(crate) use process::process_memory;
-pub(crate) use report::{LoadHooks, LoadTimer};
+pub(crate) use report::{AskForRoom, LoadHooks, LoadTimer};
 pub use report::{LoadReport, PhaseTime};
 pub use state::{IllegalTransition, Lifecycle, State};
 pub use warm_up::{WarmUp, WarmUpError, WarmUpReport};

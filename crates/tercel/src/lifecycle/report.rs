@@ -55,12 +55,15 @@ impl LoadReport {
     }
 }
 
+/// Asked for room for what a model needs.
+pub(crate) type AskForRoom = Box<dyn FnMut(&Memory) -> Result<(), Error> + Send>;
+
 /// What a host wants to know of a load, and to decide in it.
 pub(crate) struct LoadHooks {
     /// Told of each state as it is reached.
     pub(crate) on_state: Box<dyn FnMut(State) + Send>,
     /// Asked for room for the model before anything is allocated.
-    pub(crate) room: Box<dyn FnMut(&Memory) -> Result<(), Error> + Send>,
+    pub(crate) room: AskForRoom,
 }
 
 impl Default for LoadHooks {

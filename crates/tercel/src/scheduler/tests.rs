@@ -591,7 +591,7 @@ fn guesses_change_no_reply_and_save_passes() {
         thread::sleep(Duration::from_micros(200));
         let mut row = chaotic(held);
         let next = 97 + (held.last().copied().unwrap_or(0) + 1 + 26 - 97 % 26) % 26;
-        if held.len() % 37 != 0 {
+        if !held.len().is_multiple_of(37) {
             row[next as usize] = 90.0;
         }
         row

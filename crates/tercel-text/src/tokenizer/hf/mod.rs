@@ -16,7 +16,7 @@ use std::collections::HashSet;
 use super::markers::{Marker, Markers};
 use super::pipeline::Pipeline;
 use super::vocab::Arena;
-use super::{StripStart, TokenKind, Tokenizer, build};
+use super::{StripStart, TokenKind, Tokenizer, VocabularySize, build};
 use crate::error::TextError;
 use components::PreTokenization;
 use config::{Config, Token};
@@ -110,6 +110,35 @@ impl Tokenizer {
     }
 }
 
+/// How large the vocabulary of a file is.
+pub(super) fn vocabulary_size(tokenizer_json: &[u8]) -> Result<VocabularySize, TextError> {
+    let file = parse(tokenizer_json)?;
+    let byte_level = components::pre_tokenizer(file.pre_tokenizer)?.byte_level;
+    let mut size = VocabularySize {
+        merges: file
+            .model
+            .merges
+            .as_ref()
+            .map_or(0, |merges| merges.iter().len()),
+        // Texts that are not of the byte-level alphabet are counted as they are for scored ones.
+        scored: !byte_level,
+        ..VocabularySize::default()
+    };
+    let known: HashSet<u32> = file.model.vocab.iter().map(|(_, id, _)| id).collect();
+    for (text, ..) in file.model.vocab.iter() {
+        size.add(text, TokenKind::Normal);
+    }
+    size.scored = file.model.vocab.scored;
+    for token in &file.added_tokens {
+        size.add_special(&token.content);
+        if !known.contains(&token.id) {
+            size.tokens += 1;
+            size.text_bytes += token.content.len();
+        }
+    }
+    Ok(size)
+}
+
 fn parse(bytes: &[u8]) -> Result<File<'_>, TextError> {
     let wrong = |problem: String| TextError::File {
         file: FILE,
@@ -172,6 +201,7 @@ fn pieces(
         }
         pieces.push(&spelled)?;
     }
+    pieces.shrink();
     Ok(pieces)
 }
 

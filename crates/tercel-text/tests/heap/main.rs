@@ -1,0 +1,6 @@
+//! What a tokenizer says it takes, against an allocator that counts.
+
+#[cfg(test)]
+mod counting;
+#[cfg(test)]
+mod figures;
