@@ -3,10 +3,6 @@
 //! `cargo xtask test` pulls the models and names their files in the environment. What depends on
 //! the speed of the machine is ignored unless asked for:
 //! `cargo test --release -p tercel --test real_crowd -- --ignored --nocapture --test-threads=1`.
-#![expect(
-    clippy::print_stderr,
-    reason = "measurements are for whoever runs them"
-)]
 
 use std::thread;
 use std::time::{Duration, Instant};
