@@ -12,14 +12,15 @@ const ALIGNMENT: usize = 64;
 const ASKED: usize = 8;
 
 /// Number types for which any bytes are a valid value and that have no padding.
-pub trait Plain: Copy + Send + Sync + 'static + private::Sealed {}
+pub trait Plain: Copy + Send + Sync + 'static + Sealed {}
 
 mod private {
     pub trait Sealed {}
 }
+pub(crate) use private::Sealed;
 
 macro_rules! plain {
-    ($($t:ty),*) => { $(impl private::Sealed for $t {} impl Plain for $t {})* };
+    ($($t:ty),*) => { $(impl Sealed for $t {} impl Plain for $t {})* };
 }
 plain!(u8, i8, u16, i16, u32, i32, f32);
 

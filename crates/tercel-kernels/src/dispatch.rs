@@ -17,6 +17,12 @@ pub(crate) enum Kind {
     Scalar,
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    /// AVX2, and VNNI in its encoding.
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni,
+    /// AVX2, and VNNI in the encoding of AVX-512.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni,
 }
 
 /// A name that is no instruction set of this build, or one that the processor lacks.
@@ -53,22 +59,34 @@ impl Isa {
             && is_x86_feature_detected!("f16c")
         {
             all.push(Isa(Kind::Avx2));
+            if is_x86_feature_detected!("avxvnni") {
+                all.push(Isa(Kind::AvxVnni));
+            }
+            if is_x86_feature_detected!("avx512vl") && is_x86_feature_detected!("avx512vnni") {
+                all.push(Isa(Kind::Avx512Vnni));
+            }
         }
         all
     }
 
-    /// The fastest one here, or the one that `TERCEL_ISA` names.
+    /// The fastest one here, or the one that `TERCEL_ISA` names. AVX-VNNI has to be named: its
+    /// kernels were never run on a processor that has it.
     ///
     /// # Errors
     /// [`UnknownIsa`] when `TERCEL_ISA` names one that cannot run here.
     pub fn detect() -> Result<Isa, UnknownIsa> {
         match std::env::var(FORCE) {
             Ok(name) if !name.is_empty() => Self::named(&name),
-            _ => Ok(Self::available().pop().unwrap_or(Self::SCALAR)),
+            _ => {
+                let mut proven = Self::available();
+                #[cfg(target_arch = "x86_64")]
+                proven.retain(|isa| isa.0 != Kind::AvxVnni);
+                Ok(proven.pop().unwrap_or(Self::SCALAR))
+            }
         }
     }
 
-    /// The one with this name: `scalar` or `avx2`.
+    /// The one with this name, as [`name`](Self::name) gives it.
     ///
     /// # Errors
     /// [`UnknownIsa`] when there is none, or the processor lacks it.
@@ -79,12 +97,16 @@ impl Isa {
         })
     }
 
-    /// `scalar` or `avx2`.
+    /// `scalar`, `avx2`, `avx-vnni` or `avx512-vnni`.
     pub fn name(self) -> &'static str {
         match self.0 {
             Kind::Scalar => "scalar",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Kind::AvxVnni => "avx-vnni",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512Vnni => "avx512-vnni",
         }
     }
 }
@@ -92,14 +114,17 @@ impl Isa {
 /// Calls the version of an operation that belongs to an [`Isa`].
 ///
 /// Both versions take the same arguments; the vector one is `unsafe` because it needs the
-/// processor features that the `Isa` value proves.
+/// processor features that the `Isa` value proves. What AVX2 computes is the same on the sets that
+/// have it and more.
 macro_rules! dispatch {
     ($isa:expr, $name:ident ( $($arg:expr),* $(,)? )) => {
         match $isa.0 {
             $crate::dispatch::Kind::Scalar => scalar::$name($($arg),*),
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: an `Isa` of this kind exists only where its features were detected.
-            $crate::dispatch::Kind::Avx2 => unsafe { avx2::$name($($arg),*) },
+            // SAFETY: an `Isa` of these kinds exists only where AVX2, FMA and F16C were detected.
+            $crate::dispatch::Kind::Avx2
+            | $crate::dispatch::Kind::AvxVnni
+            | $crate::dispatch::Kind::Avx512Vnni => unsafe { avx2::$name($($arg),*) },
         }
     };
 }

@@ -261,10 +261,12 @@ impl Runner {
         &self.memory
     }
 
-    /// What computes: `cpu-avx2`, `cpu-scalar`.
+    /// What computes: `cpu-` and the instruction set, as `cpu-avx2`.
     pub fn backend(&self) -> &'static str {
         match self.cpu.isa().name() {
             "avx2" => "cpu-avx2",
+            "avx-vnni" => "cpu-avx-vnni",
+            "avx512-vnni" => "cpu-avx512-vnni",
             _ => "cpu-scalar",
         }
     }

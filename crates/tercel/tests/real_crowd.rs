@@ -41,11 +41,17 @@ fn requests(n: usize) -> Vec<Request> {
     (0..n).map(request).collect()
 }
 
+/// The tokens of replies that are read at the same time: one that nobody reads is made to wait.
 fn crowd(engine: &Engine, requests: &[Request]) -> Vec<Vec<u32>> {
     let start = |request: &Request| engine.stream(request.clone()).expect("accepted");
     let streams: Vec<Stream> = requests.iter().map(start).collect();
-    let wait = |stream: Stream| stream.wait().expect("a reply").tokens;
-    streams.into_iter().map(wait).collect()
+    let read = |stream: Stream| stream.wait().expect("a reply").tokens;
+    thread::scope(|scope| {
+        let reader = |stream| scope.spawn(move || read(stream));
+        let readers: Vec<_> = streams.into_iter().map(reader).collect();
+        let join = |reader: thread::ScopedJoinHandle<'_, _>| reader.join().expect("no panic");
+        readers.into_iter().map(join).collect()
+    })
 }
 
 #[test]

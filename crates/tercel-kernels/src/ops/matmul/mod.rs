@@ -10,17 +10,19 @@
 //! A product with quantized weights is off the float product by at most half of 1/127 of the
 //! largest activation of each 32 times the magnitude of their weights, and by rounding.
 
-#[cfg(target_arch = "x86_64")]
-mod avx2;
+#[cfg(test)]
+mod bench;
 mod scalar;
 #[cfg(test)]
 mod tests;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 use std::ops::Range;
 
 use super::SharedMut;
 use super::quantize::Activations;
-use crate::dispatch::dispatch;
+use crate::dispatch::Kind;
 use crate::{Isa, PackedMatrix, Pool, TILE_ROWS};
 
 /// Tokens that share one pass over a thread's weights; their activations stay in the cache.
@@ -126,25 +128,44 @@ impl SharedProduct<'_> {
                 let mut token = block;
                 while token < end {
                     token += match end - token {
-                        4.. => self.tile::<4>(isa, input, tile, token),
-                        2..=3 => self.tile::<2>(isa, input, tile, token),
-                        _ => self.tile::<1>(isa, input, tile, token),
+                        #[cfg(target_arch = "x86_64")]
+                        8.. if isa.0 == Kind::Avx512Vnni => {
+                            // Its 32 registers hold the sums of eight tokens.
+                            // SAFETY: as in `products`.
+                            let sums = unsafe {
+                                x86::tile_avx512_vnni::<8>(self.weights, tile, input, token)
+                            };
+                            self.put(tile, token, sums)
+                        }
+                        4.. => self.put(
+                            tile,
+                            token,
+                            products::<4>(isa, self.weights, tile, input, token),
+                        ),
+                        2..=3 => self.put(
+                            tile,
+                            token,
+                            products::<2>(isa, self.weights, tile, input, token),
+                        ),
+                        _ => self.put(
+                            tile,
+                            token,
+                            products::<1>(isa, self.weights, tile, input, token),
+                        ),
                     };
                 }
             }
         }
     }
 
-    /// Computes one tile for `TOKENS` tokens from `token` on, and gives back their number.
-    fn tile<const TOKENS: usize>(
+    /// Writes the results of one tile for `TOKENS` tokens from `token` on, and gives back their
+    /// number.
+    fn put<const TOKENS: usize>(
         &self,
-        isa: Isa,
-        input: Input<'_>,
         tile: usize,
         token: usize,
+        sums: [[f32; TILE_ROWS]; TOKENS],
     ) -> usize {
-        let sums: [[f32; TILE_ROWS]; TOKENS] =
-            dispatch!(isa, tile(self.weights, tile, input, token));
         let rows = self.weights.tile_rows(tile);
         for (i, sums) in sums.iter().enumerate() {
             let at = (token + i) * self.weights.rows();
@@ -155,5 +176,27 @@ impl SharedProduct<'_> {
             }
         }
         TOKENS
+    }
+}
+
+/// The products of the rows of one tile with `TOKENS` tokens from `token` on.
+fn products<const TOKENS: usize>(
+    isa: Isa,
+    weights: &PackedMatrix,
+    tile: usize,
+    input: Input<'_>,
+    token: usize,
+) -> [[f32; TILE_ROWS]; TOKENS] {
+    match isa.0 {
+        Kind::Scalar => scalar::tile(weights, tile, input, token),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: an `Isa` of this kind exists only where its features were detected.
+        Kind::Avx2 => unsafe { x86::tile_avx2(weights, tile, input, token) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Kind::AvxVnni => unsafe { x86::tile_avx_vnni(weights, tile, input, token) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Kind::Avx512Vnni => unsafe { x86::tile_avx512_vnni(weights, tile, input, token) },
     }
 }

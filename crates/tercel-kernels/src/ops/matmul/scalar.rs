@@ -2,7 +2,7 @@
 
 use tercel_formats::DType;
 
-use super::super::quantize::Row;
+use super::super::quantize::Part;
 use super::Input;
 use crate::layout::with_layout;
 use crate::packed::float_at;
@@ -30,30 +30,29 @@ pub(super) fn tile<const TOKENS: usize>(
     })
 }
 
-fn quantized<F: Format>(packed: &[u8], row: usize, x: Row<'_>) -> f32 {
+fn quantized<F: Format>(packed: &[u8], row: usize, x: &[Part]) -> f32 {
     let mut sum = 0.0f32;
-    for at in 0..x.scales.len() {
+    for (at, x) in x.iter().enumerate() {
         let block = &packed[at / F::PARTS * F::PACKED_BYTES..][..F::PACKED_BYTES];
         let part = F::part(block, row, at % F::PARTS);
-        let (codes, x_scale) = (&x.codes[at * PART..][..PART], x.scales[at]);
         let dot = |half: usize| -> i32 {
             let from = half * PART / 2;
-            let products = part.codes[from..].iter().zip(&codes[from..]);
+            let products = part.codes[from..].iter().zip(&x.codes[from..]);
             let products = products.map(|(w, x)| i32::from(*w) * i32::from(*x));
             products.take(PART / 2).sum()
         };
         sum = match part.scale {
-            Scale::One(scale) => ((dot(0) + dot(1)) as f32).mul_add(scale * x_scale, sum),
+            Scale::One(scale) => ((dot(0) + dot(1)) as f32).mul_add(scale * x.scale, sum),
             Scale::Halves(low, high) => {
-                let sum = (dot(0) as f32).mul_add(low * x_scale, sum);
-                (dot(1) as f32).mul_add(high * x_scale, sum)
+                let sum = (dot(0) as f32).mul_add(low * x.scale, sum);
+                (dot(1) as f32).mul_add(high * x.scale, sum)
             }
         };
         sum = match part.min {
             None => sum,
-            Some(Scale::One(min)) => min.mul_add(x.weighted_sums[at], sum),
+            Some(Scale::One(min)) => min.mul_add(x.weighted_sum, sum),
             Some(Scale::Halves(low, high)) => {
-                let x_sum = |half: usize| x_scale * x.sums[2 * at + half] as f32;
+                let x_sum = |half: usize| x.scale * x.sums[half] as f32;
                 let sum = low.mul_add(x_sum(0), sum);
                 high.mul_add(x_sum(1), sum)
             }

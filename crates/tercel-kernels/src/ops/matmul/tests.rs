@@ -32,7 +32,13 @@ pub(crate) fn random_source(dtype: DType, rows: usize, cols: usize, seed: u64) -
 }
 
 /// Packs a matrix as it is stored.
-fn pack(pool: &mut Pool, dtype: DType, rows: usize, cols: usize, data: &[u8]) -> PackedMatrix {
+pub(super) fn pack(
+    pool: &mut Pool,
+    dtype: DType,
+    rows: usize,
+    cols: usize,
+    data: &[u8],
+) -> PackedMatrix {
     let storage = Storage::Plain { dtype, data };
     PackedMatrix::pack(pool, &storage, rows, cols, Target::AsStored).unwrap()
 }

@@ -2,17 +2,14 @@
 
 use std::arch::x86_64::*;
 
-use super::Block;
+use super::Part;
 use crate::quant::PART;
 
 /// # Safety
 /// Needs the named processor features.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) unsafe fn block(x: &[f32], codes: &mut [i8]) -> Block {
-    assert!(
-        x.len() == PART && codes.len() == PART,
-        "a block has {PART} elements"
-    );
+pub(super) unsafe fn block(x: &[f32], part: &mut Part) {
+    assert!(x.len() == PART, "a block has {PART} elements");
     // SAFETY: four loads of eight floats stay inside the 32.
     let x: [__m256; 4] = std::array::from_fn(|i| unsafe { _mm256_loadu_ps(x.as_ptr().add(8 * i)) });
     let sign = _mm256_set1_ps(-0.0);
@@ -49,12 +46,9 @@ pub(super) unsafe fn block(x: &[f32], codes: &mut [i8]) -> Block {
     );
     let order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
     let packed = _mm256_permutevar8x32_epi32(packed, order);
-    // SAFETY: `codes` has 32 bytes.
-    unsafe { _mm256_storeu_si256(codes.as_mut_ptr().cast(), packed) };
-    Block {
-        scale: largest / 127.0 + poison,
-        sums,
-    }
+    // SAFETY: a part has 32 codes.
+    unsafe { _mm256_storeu_si256(part.codes.as_mut_ptr().cast(), packed) };
+    part.finish(largest / 127.0 + poison, sums);
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]

@@ -8,6 +8,7 @@ mod avx2;
 mod scalar;
 
 use super::SharedMut;
+use crate::aligned::{Plain, Sealed};
 use crate::dispatch::dispatch;
 use crate::quant::PART;
 use crate::{AlignedVec, AllocError, Isa, Pool};
@@ -15,19 +16,29 @@ use crate::{AlignedVec, AllocError, Isa, Pool};
 /// Fewer blocks than this are not worth another thread.
 const MIN_BLOCKS: usize = 128;
 
-/// Quantized rows, `(n, cols)`, in buffers that are reused from call to call.
+/// Quantized rows, `(n, cols)`, in a buffer that is reused from call to call.
 #[derive(Debug)]
 pub struct Activations {
     cols: usize,
-    /// `(n, cols)`
-    codes: AlignedVec<i8>,
     /// `(n, cols / 32)`
-    scales: AlignedVec<f32>,
-    /// Sums of the codes of each 16, `(n, cols / 16)`.
-    sums: AlignedVec<i32>,
-    /// `scale` times the sum of the codes of each 32, `(n, cols / 32)`.
-    weighted_sums: AlignedVec<f32>,
+    parts: AlignedVec<Part>,
 }
+
+/// Thirty-two quantized numbers, all that a kernel reads of them side by side.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(C, align(16))]
+pub(crate) struct Part {
+    pub(crate) codes: [i8; PART],
+    pub(crate) scale: f32,
+    /// `scale` times the sum of the codes.
+    pub(crate) weighted_sum: f32,
+    /// Sums of the codes of each half.
+    pub(crate) sums: [i32; 2],
+}
+
+impl Sealed for Part {}
+// All of its 48 bytes belong to numbers.
+impl Plain for Part {}
 
 /// The factor from numbers up to `largest` to codes; 0 where it is no finite number, that is for
 /// blocks of zeros, of numbers too small to matter, and of infinities.
@@ -36,40 +47,21 @@ fn inverse(largest: f32) -> f32 {
     if inverse.is_finite() { inverse } else { 0.0 }
 }
 
-/// One block of 32, as a kernel writes it.
-pub(crate) struct Block {
-    pub(crate) scale: f32,
-    pub(crate) sums: [i32; 2],
-}
-
-/// One row, as a kernel reads it.
-#[derive(Clone, Copy)]
-pub(crate) struct Row<'a> {
-    pub(crate) codes: &'a [i8],
-    pub(crate) scales: &'a [f32],
-    pub(crate) sums: &'a [i32],
-    pub(crate) weighted_sums: &'a [f32],
-}
-
 impl Activations {
     /// Buffers for up to `elements` numbers in all.
     ///
     /// # Errors
     /// [`AllocError`] when memory is short.
     pub fn with_capacity(elements: usize) -> Result<Self, AllocError> {
-        let parts = elements.div_ceil(PART);
         Ok(Self {
             cols: 0,
-            codes: AlignedVec::zeroed(elements)?,
-            scales: AlignedVec::zeroed(parts)?,
-            sums: AlignedVec::zeroed(2 * parts)?,
-            weighted_sums: AlignedVec::zeroed(parts)?,
+            parts: AlignedVec::zeroed(elements.div_ceil(PART))?,
         })
     }
 
     /// Bytes that [`with_capacity`](Self::with_capacity) takes.
     pub fn bytes_for(elements: usize) -> usize {
-        elements + elements.div_ceil(PART) * (4 + 8 + 4)
+        elements.div_ceil(PART) * size_of::<Part>()
     }
 
     /// Quantizes `x`, rows of `cols` numbers.
@@ -78,48 +70,35 @@ impl Activations {
     /// When `cols` is not a multiple of 32 or `x` exceeds the capacity.
     pub fn quantize(&mut self, pool: &mut Pool, isa: Isa, x: &[f32], cols: usize) {
         assert!(
-            cols.is_multiple_of(PART) && x.len() <= self.codes.len(),
+            cols.is_multiple_of(PART) && x.len() <= self.parts.len() * PART,
             "{} x {cols}",
             x.len()
         );
         self.cols = cols;
-        let codes = SharedMut::new(&mut self.codes);
-        let scales = SharedMut::new(&mut self.scales);
-        let sums = SharedMut::new(&mut self.sums);
-        let weighted_sums = SharedMut::new(&mut self.weighted_sums);
-        let job = |_, parts: std::ops::Range<usize>| {
-            // SAFETY: ranges of parts are disjoint, and so are the elements they cover.
-            let (codes, scales, sums, weighted_sums) = unsafe {
-                (
-                    codes.slice(parts.start * PART..parts.end * PART),
-                    scales.slice(parts.clone()),
-                    sums.slice(2 * parts.start..2 * parts.end),
-                    weighted_sums.slice(parts.clone()),
-                )
-            };
-            let x = &x[parts.start * PART..parts.end * PART];
-            for (i, (x, codes)) in x
-                .chunks_exact(PART)
-                .zip(codes.chunks_exact_mut(PART))
-                .enumerate()
-            {
-                let block = dispatch!(isa, block(x, codes));
-                scales[i] = block.scale;
-                sums[2 * i..2 * i + 2].copy_from_slice(&block.sums);
-                weighted_sums[i] = block.scale * (block.sums[0] + block.sums[1]) as f32;
+        let parts = SharedMut::new(&mut self.parts);
+        pool.run(x.len() / PART, MIN_BLOCKS, |_, range| {
+            let x = &x[range.start * PART..range.end * PART];
+            // SAFETY: ranges are disjoint.
+            let parts = unsafe { parts.slice(range) };
+            for (x, part) in x.chunks_exact(PART).zip(parts) {
+                dispatch!(isa, block(x, part));
             }
-        };
-        pool.run(x.len() / PART, MIN_BLOCKS, job);
+        });
     }
 
-    pub(crate) fn row(&self, row: usize) -> Row<'_> {
+    /// The parts of a row.
+    pub(crate) fn row(&self, row: usize) -> &[Part] {
         let parts = self.cols / PART;
-        Row {
-            codes: &self.codes[row * self.cols..(row + 1) * self.cols],
-            scales: &self.scales[row * parts..(row + 1) * parts],
-            sums: &self.sums[2 * row * parts..2 * (row + 1) * parts],
-            weighted_sums: &self.weighted_sums[row * parts..(row + 1) * parts],
-        }
+        &self.parts[row * parts..(row + 1) * parts]
+    }
+}
+
+impl Part {
+    /// What follows from the scale and the sums of the codes.
+    fn finish(&mut self, scale: f32, sums: [i32; 2]) {
+        self.scale = scale;
+        self.sums = sums;
+        self.weighted_sum = scale * (sums[0] + sums[1]) as f32;
     }
 }
 
@@ -146,10 +125,7 @@ mod tests {
                     quantized(isa, &x, cols, 2),
                 );
                 for row in 0..rows {
-                    assert_eq!(got.row(row).codes, want.row(row).codes, "{}", isa.name());
-                    assert_eq!(got.row(row).scales, want.row(row).scales);
-                    assert_eq!(got.row(row).sums, want.row(row).sums);
-                    assert_eq!(got.row(row).weighted_sums, want.row(row).weighted_sums);
+                    assert_eq!(got.row(row), want.row(row), "{}", isa.name());
                 }
             }
         }
@@ -166,22 +142,12 @@ mod tests {
             let want = quantized(Isa::SCALAR, &x, 64, 1);
             for isa in Isa::available() {
                 let got = quantized(isa, &x, 64, 1);
-                assert_eq!(
-                    got.row(0).codes,
-                    want.row(0).codes,
-                    "{} {pattern:?}",
-                    isa.name()
-                );
-                assert_eq!(
-                    got.row(0).sums,
-                    want.row(0).sums,
-                    "{} {pattern:?}",
-                    isa.name()
-                );
-                assert!(
-                    got.row(0).codes.iter().all(|code| *code != -128),
-                    "{pattern:?}"
-                );
+                // A scale may be NaN, which equals nothing.
+                for (got, want) in got.row(0).iter().zip(want.row(0)) {
+                    assert_eq!(got.codes, want.codes, "{} {pattern:?}", isa.name());
+                    assert_eq!(got.sums, want.sums, "{} {pattern:?}", isa.name());
+                    assert!(got.codes.iter().all(|code| *code != -128), "{pattern:?}");
+                }
             }
         }
     }
@@ -193,8 +159,10 @@ mod tests {
             let all = quantized(isa, &x, 256, 1);
             let row = all.row(0);
             for (i, &x) in x.iter().enumerate() {
-                let step = row.scales[i / PART];
-                let error = (x - f32::from(row.codes[i]) * step).abs();
+                let Part {
+                    codes, scale: step, ..
+                } = row[i / PART];
+                let error = (x - f32::from(codes[i % PART]) * step).abs();
                 assert!(
                     error <= step * 0.5001,
                     "{}: {x} is off by {error}",
@@ -211,7 +179,7 @@ mod tests {
                 let mut x = random(5, 96);
                 x[40] = bad;
                 let all = quantized(isa, &x, 96, 1);
-                let nan: Vec<bool> = all.row(0).scales.iter().map(|s| s.is_nan()).collect();
+                let nan: Vec<bool> = all.row(0).iter().map(|part| part.scale.is_nan()).collect();
                 assert_eq!(nan, [false, true, false], "{} with {bad}", isa.name());
             }
         }
