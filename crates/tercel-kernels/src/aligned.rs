@@ -2,6 +2,7 @@
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::fmt;
+use std::hint::black_box;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
@@ -10,6 +11,9 @@ const ALIGNMENT: usize = 64;
 /// What the allocator is asked for instead: with more, the standard library writes the zeros itself,
 /// which commits all of the memory.
 const ASKED: usize = 8;
+
+/// The smallest page of an operating system.
+const OS_PAGE: usize = 4096;
 
 /// Number types for which any bytes are a valid value and that have no padding.
 pub trait Plain: Copy + Send + Sync + 'static + Sealed {}
@@ -66,6 +70,18 @@ impl<T: Plain> AlignedVec<T> {
         // SAFETY: the layout has ALIGNMENT bytes more than the numbers, and the offset is less.
         let pointer = unsafe { base.add(offset) }.cast::<T>();
         Ok(Self { base, pointer, len })
+    }
+
+    /// Commits the memory: writes to each page of the operating system, and changes nothing.
+    pub fn touch(&mut self) {
+        let step = (OS_PAGE / size_of::<T>()).max(1);
+        for x in self.iter_mut().step_by(step) {
+            // The compiler cannot know that nothing changes.
+            *x = black_box(*x);
+        }
+        if let Some(last) = self.last_mut() {
+            *last = black_box(*last);
+        }
     }
 
     /// Of the numbers and as much padding as it takes to align them.
@@ -166,6 +182,9 @@ mod tests {
         assert!(resident() < before + LEN / 4);
         buffer[..LEN / 2].fill(1);
         assert!(resident() > before + LEN / 4);
+        buffer.touch();
+        assert!(resident() > before + LEN / 4 * 3);
+        assert_eq!((buffer[LEN / 2 - 1], buffer[LEN / 2]), (1, 0));
     }
 
     #[test]

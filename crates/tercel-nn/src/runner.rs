@@ -34,6 +34,11 @@ pub struct Options {
     pub kv_tokens: Option<usize>,
     /// What is kept of sequences that ended.
     pub prefix_cache: PrefixCache,
+    /// Tokens beyond the last pass that [`Runner::roll_back`] may take back: layers with a window
+    /// keep so many more.
+    pub max_rollback: usize,
+    /// Whether all memory is taken from the system at once, and not as it comes to be used.
+    pub commit: bool,
     /// Threads that compute, the caller's own counted.
     pub threads: usize,
     /// The instruction set; the fastest, or the one that `TERCEL_ISA` names, when `None`.
@@ -51,6 +56,8 @@ impl Default for Options {
             kv_type: KvType::F16,
             kv_tokens: None,
             prefix_cache: PrefixCache::default(),
+            max_rollback: 0,
+            commit: false,
             threads: 1,
             isa: None,
         }
@@ -215,7 +222,10 @@ impl Runner {
         let (tokens, outputs) = (options.max_batch_tokens, options.max_outputs);
         let workspace = Workspace::measure(model.as_ref(), &plan, tokens, outputs);
         let memory = memory(&plan, &workspace, &options);
-        let cpu = Cpu::new(plan, &workspace, &options, isa, progress)?;
+        let mut cpu = Cpu::new(plan, &workspace, &options, isa, progress)?;
+        if options.commit {
+            cpu.commit();
+        }
         Ok(Self {
             info,
             model,
@@ -322,8 +332,10 @@ impl Runner {
         self.cpu.kv.until_stop(id)
     }
 
-    /// Takes back the last `n` tokens that the last pass appended to a sequence. A model with
-    /// recurrent layers cannot: see [`can_roll_back`](Self::can_roll_back).
+    /// Takes back the last `n` tokens of a sequence: those that the last pass appended and, where it
+    /// was made by [`add_sequence`](Self::add_sequence), as many more as
+    /// [`Options::max_rollback`] says. A model with recurrent layers cannot: see
+    /// [`can_roll_back`](Self::can_roll_back).
     pub fn roll_back(&mut self, id: SequenceId, n: usize) {
         self.cpu.kv.rollback(id, n);
     }

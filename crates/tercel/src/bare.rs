@@ -7,7 +7,7 @@ use tercel_nn::{Chunk, KvType, NnError, Options, PrefixCache, Runner, SequenceId
 use crate::TokenId;
 use crate::builder::{check_memory, target};
 use crate::error::Error;
-use crate::files::{ModelFiles, ModelSummary, resolve_context, summary};
+use crate::files::{MemoryUse, ModelFiles, ModelSummary, resolve_context, summary};
 use crate::machine;
 use crate::model::{MAX_ROWS, options};
 
@@ -70,6 +70,8 @@ impl BareModel {
         };
         let wrong = |error: NnError| files.model_error(error);
         let needed = Runner::estimate(&checkpoint, &options).map_err(wrong)?;
+        // It has no tokenizer.
+        let needed = MemoryUse::of(&needed, 0);
         check_memory(&needed, machine::available_bytes())?;
         let runner = Runner::load(&checkpoint, &options, &mut |packed| {
             for bytes in packed.source.parts() {

@@ -6,15 +6,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tercel_formats::Checkpoint;
-use tercel_nn::{
-    KvType, Memory, NnError, Options, Packed, PrefixCache, QUANTIZABLE, Runner, Target,
-};
+use tercel_nn::{KvType, NnError, Options, Packed, PrefixCache, QUANTIZABLE, Runner, Target};
 use tercel_text::{ChatTemplate, Tokenizer};
 
 use crate::context::ContextOverflow;
 use crate::engine::{Engine, Info, Parts};
 use crate::error::Error;
-use crate::files::{ModelFiles, defaults, resolve_context, summary};
+use crate::files::{MemoryUse, ModelFiles, defaults, resolve_context, summary};
 use crate::lifecycle::{LoadHooks, LoadReport, LoadTimer, State};
 use crate::machine;
 use crate::model::options;
@@ -45,6 +43,7 @@ pub struct EngineBuilder {
     max_batch_tokens: Option<usize>,
     max_batch_wait: Duration,
     speculation: bool,
+    commit_memory: bool,
     template: Option<String>,
     quantize: Option<String>,
     exact: bool,
@@ -73,6 +72,7 @@ impl EngineBuilder {
             max_batch_tokens: None,
             max_batch_wait: Duration::ZERO,
             speculation: true,
+            commit_memory: false,
             template: None,
             quantize: None,
             exact: false,
@@ -160,6 +160,14 @@ impl EngineBuilder {
     /// where that pays. Results do not depend on it.
     pub fn speculation(mut self, speculation: bool) -> Self {
         self.speculation = speculation;
+        self
+    }
+
+    /// Whether the memory of the whole context is taken from the system at load, and not as it comes
+    /// to be used: a load that succeeds then has all it will ever need. By default not, so that a
+    /// model of which little is used takes little.
+    pub fn commit_memory(mut self, commit: bool) -> Self {
+        self.commit_memory = commit;
         self
     }
 
@@ -276,10 +284,13 @@ impl EngineBuilder {
             },
             kv_tokens: self.kv_tokens.or(defaults.kv_tokens),
             prefix_cache: self.prefix_cache.clone(),
+            commit: self.commit_memory,
             ..defaults
         };
         let needed = Runner::estimate(&checkpoint, &options).map_err(|e| files.model_error(e))?;
         timer.reached(State::AssetsVerified);
+        let tokenizer_bytes = files.tokenizer_bytes(&checkpoint, model.vocab_size);
+        let needed = MemoryUse::of(&needed, tokenizer_bytes);
         timer.make_room(&needed)?;
         check_memory(&needed, machine::available_bytes())?;
 
@@ -304,7 +315,7 @@ impl EngineBuilder {
             has_template: template.source().is_some(),
             backend: runner.backend().to_owned(),
             threads: runner.threads(),
-            memory: runner.memory().into(),
+            memory: MemoryUse::of(runner.memory(), tokenizer.heap_bytes()),
             load_seconds: 0.0,
             load_report: LoadReport::default(),
             notes,
@@ -497,9 +508,9 @@ fn check_vocabulary(tokenizer: &Tokenizer, vocab_size: usize) -> Result<(), NnEr
     })
 }
 
-pub(crate) fn check_memory(needed: &Memory, available: Option<u64>) -> Result<(), Error> {
+pub(crate) fn check_memory(needed: &MemoryUse, available: Option<u64>) -> Result<(), Error> {
     match available {
-        Some(available_bytes) if needed.total() as u64 > available_bytes => {
+        Some(available_bytes) if needed.total_bytes as u64 > available_bytes => {
             Err(Error::InsufficientMemory {
                 needed: needed.clone(),
                 available_bytes,
@@ -511,7 +522,7 @@ pub(crate) fn check_memory(needed: &Memory, available: Option<u64>) -> Result<()
 
 #[cfg(test)]
 mod tests {
-    use tercel_nn::KvPart;
+    use tercel_nn::{KvPart, Memory};
 
     use super::*;
 
@@ -530,6 +541,7 @@ mod tests {
             workspace_bytes: 1,
             prefix_cache_bytes: 0,
         };
+        let needed = MemoryUse::of(&needed, 0);
         check_memory(&needed, None).expect("unknown is not too little");
         check_memory(&needed, Some(401 << 20)).expect("it fits");
         let error = check_memory(&needed, Some(400 << 20)).expect_err("one byte too many");
@@ -537,7 +549,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "the model needs 401 MB (weights 300, KV cache 100, recurrent state 0, workspace 1, \
-             prefix cache 0), 400 MB are available"
+             prefix cache 0, tokenizer 0), 400 MB are available"
         );
         assert!(error.hint().expect("a hint").contains("--max-context"));
         let error = check_memory(&needed, Some(1 << 20)).expect_err("far too many");

@@ -4,11 +4,12 @@ use std::io;
 use std::path::PathBuf;
 
 use tercel_formats::CheckpointError;
-use tercel_nn::{Memory, NnError};
+use tercel_nn::NnError;
 use tercel_text::TextError;
 
 use crate::chat::SessionError;
 use crate::context::ContextOverflow;
+use crate::files::MemoryUse;
 use crate::source::SourceError;
 
 /// An error of the engine.
@@ -95,14 +96,15 @@ pub enum Error {
     /// The model does not fit the available memory. Nothing was allocated.
     #[error(
         "the model needs {} MB (weights {}, KV cache {}, recurrent state {}, workspace {}, \
-         prefix cache {}), {} MB are available",
-        megabytes(needed.total()), megabytes(needed.weights_bytes), megabytes(needed.kv_bytes()),
-        megabytes(needed.recurrent_bytes), megabytes(needed.workspace_bytes),
-        megabytes(needed.prefix_cache_bytes), available_bytes >> 20
+         prefix cache {}, tokenizer {}), {} MB are available",
+        megabytes(needed.total_bytes), megabytes(needed.weights_bytes),
+        megabytes(needed.kv_bytes), megabytes(needed.recurrent_bytes),
+        megabytes(needed.workspace_bytes), megabytes(needed.prefix_cache_bytes),
+        megabytes(needed.tokenizer_bytes), available_bytes >> 20
     )]
     InsufficientMemory {
         /// What it would take.
-        needed: Memory,
+        needed: MemoryUse,
         /// What there is.
         available_bytes: u64,
     },
@@ -277,7 +279,7 @@ impl Error {
                 needed,
                 available_bytes,
             } => {
-                let fixed = needed.total().saturating_sub(needed.kv_bytes());
+                let fixed = needed.total_bytes.saturating_sub(needed.kv_bytes);
                 let fits = u64::try_from(fixed).is_ok_and(|fixed| fixed < *available_bytes);
                 let advice = if fits {
                     "use a smaller `--max-context`"

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 /// How much longer than without prompts a pass may take where replies are under way.
-const SLOWDOWN: f64 = 0.6;
+const SLOWDOWN: f64 = 0.5;
 /// A prompt goes on by at least this many tokens in each pass.
-const LEAST: usize = 2;
+const LEAST: usize = 1;
 /// Every so many passes, replies are alone: what they cost must be known.
 const ALONE: u32 = 16;
 /// How much a pass says about the next ones.

@@ -299,15 +299,6 @@ fn info(max_context: usize) -> Info {
         n_experts: 0,
         left_out: Vec::new(),
     };
-    let memory = MemoryUse {
-        weights_bytes: 0,
-        kv_bytes: 0,
-        kv: Vec::new(),
-        recurrent_bytes: 0,
-        prefix_cache_bytes: 0,
-        workspace_bytes: 0,
-        total_bytes: 0,
-    };
     Info {
         id: "test".into(),
         path: "test.gguf".into(),
@@ -319,7 +310,7 @@ fn info(max_context: usize) -> Info {
         has_template: true,
         backend: "test".into(),
         threads: 1,
-        memory,
+        memory: MemoryUse::default(),
         load_seconds: 0.0,
         load_report: crate::lifecycle::LoadReport::default(),
         notes: Vec::new(),

@@ -156,11 +156,13 @@ fn describe(of: &Inspection, out: Output) -> Result<(), Failure> {
     entry(
         "memory",
         format!(
-            "{}: weights {}, KV cache {}, workspace {}",
+            "{}: weights {}, KV cache {}, workspace {}, prefix cache {}, tokenizer {}",
             mebibytes(memory.total_bytes),
             mebibytes(memory.weights_bytes),
             mebibytes(memory.kv_bytes),
-            mebibytes(memory.workspace_bytes)
+            mebibytes(memory.workspace_bytes),
+            mebibytes(memory.prefix_cache_bytes),
+            mebibytes(memory.tokenizer_bytes)
         ),
     )
 }

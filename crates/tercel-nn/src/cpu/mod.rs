@@ -158,6 +158,16 @@ impl Cpu {
         })
     }
 
+    /// Takes the memory of caches and buffers from the system; weights have theirs.
+    pub(crate) fn commit(&mut self) {
+        self.kv.commit();
+        self.quantized.touch();
+        let buffers = self.slots.iter_mut().chain(&mut self.rope_tables);
+        for buffer in buffers.chain([&mut self.attention_scratch]) {
+            buffer.touch();
+        }
+    }
+
     /// Starts a pass for tokens that the KV cache has room for; what the last one left on the
     /// stack is gone.
     pub(crate) fn begin(&mut self, chunks: &[Chunk<'_>]) {

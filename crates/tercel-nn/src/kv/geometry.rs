@@ -165,7 +165,7 @@ fn live_pages(window: Option<usize>, options: &Options) -> usize {
             all.min(tokens.div_ceil(PAGE).saturating_add(sequences))
         }
         Some(window) => {
-            let own = sequences.saturating_mul(window_pages(window));
+            let own = sequences.saturating_mul(window_pages(window + options.max_rollback));
             all.min(own.saturating_add(options.max_batch_tokens.div_ceil(PAGE)))
         }
     }

@@ -130,6 +130,7 @@ pub(crate) struct KvCache {
     settings: PrefixCache,
     max_context: usize,
     max_batch_tokens: usize,
+    max_rollback: usize,
     state_bytes: usize,
     usage: KvUsage,
     /// What recurrent layers know of each sequence.
@@ -235,6 +236,7 @@ impl KvCache {
             settings: options.prefix_cache.clone(),
             max_context: options.max_context,
             max_batch_tokens: options.max_batch_tokens,
+            max_rollback: options.max_rollback,
             state_bytes: States::slot_bytes(recurrents),
             group_of: geometry.group_of,
             usage: KvUsage::default(),
@@ -383,6 +385,14 @@ impl KvCache {
         (&mut self.layers[layer], place)
     }
 
+    /// Takes the memory of all pages and states from the system.
+    pub(crate) fn commit(&mut self) {
+        for layer in &mut self.layers {
+            layer.pages.touch();
+        }
+        self.states.touch();
+    }
+
     /// A recurrent layer's state of a sequence.
     pub(crate) fn state(&mut self, layer: usize, id: SequenceId) -> (&mut [f32], &mut [f32]) {
         self.states.of(layer, self.sequences[id.0].state)
@@ -435,9 +445,9 @@ impl KvCache {
     /// Pages that a sequence of `max_len` tokens needs of a group.
     fn promise(&self, group: &Group, max_len: usize) -> usize {
         let all = max_len.div_ceil(PAGE);
-        group
-            .window
-            .map_or(all, |window| all.min(window_pages(window)))
+        group.window.map_or(all, |window| {
+            all.min(window_pages(window + self.max_rollback))
+        })
     }
 
     /// Pages of a group that may be promised; those that the tokens of a pass need on top stay out.
@@ -736,7 +746,7 @@ impl KvCache {
             let Some(window) = group.window else {
                 continue;
             };
-            let seen = (len + 1).saturating_sub(window);
+            let seen = (len + 1).saturating_sub(window + self.max_rollback);
             let gone = table.iter_mut().take(seen / PAGE).rev();
             for page in gone.take_while(|page| **page != NONE) {
                 self.usage.freed_pages += u64::from(group.pool.give_back(*page));

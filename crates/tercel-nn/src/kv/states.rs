@@ -67,6 +67,14 @@ impl States {
         self.free.len()
     }
 
+    /// Takes the memory of all states from the system.
+    pub(super) fn touch(&mut self) {
+        for layer in &mut self.layers {
+            layer.conv.touch();
+            layer.delta.touch();
+        }
+    }
+
     /// Back to before the first token.
     pub(super) fn clear(&mut self, slot: u32) {
         for layer in 0..self.layers.len() {

@@ -70,7 +70,7 @@ impl ModelFiles {
             template: self.template(&checkpoint).ok().flatten(),
             sampling: defaults::of_files(self, &checkpoint).0,
             max_context,
-            memory: (&memory).into(),
+            memory: MemoryUse::of(&memory, self.tokenizer_bytes(&checkpoint, model.vocab_size)),
             model,
         })
     }
@@ -120,7 +120,7 @@ pub struct ModelSummary {
 }
 
 /// What a model takes of the memory, in bytes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct MemoryUse {
     /// The packed weights.
@@ -135,12 +135,15 @@ pub struct MemoryUse {
     pub workspace_bytes: usize,
     /// What is kept of prompts and replies for later ones that begin alike.
     pub prefix_cache_bytes: usize,
+    /// The tokenizer.
+    pub tokenizer_bytes: usize,
     /// The sum.
     pub total_bytes: usize,
 }
 
-impl From<&tercel_nn::Memory> for MemoryUse {
-    fn from(memory: &tercel_nn::Memory) -> Self {
+impl MemoryUse {
+    /// What computes, and a tokenizer beside it.
+    pub(crate) fn of(memory: &tercel_nn::Memory, tokenizer_bytes: usize) -> Self {
         Self {
             weights_bytes: memory.weights_bytes,
             kv_bytes: memory.kv_bytes(),
@@ -148,7 +151,8 @@ impl From<&tercel_nn::Memory> for MemoryUse {
             recurrent_bytes: memory.recurrent_bytes,
             workspace_bytes: memory.workspace_bytes,
             prefix_cache_bytes: memory.prefix_cache_bytes,
-            total_bytes: memory.total(),
+            tokenizer_bytes,
+            total_bytes: memory.total().saturating_add(tokenizer_bytes),
         }
     }
 }

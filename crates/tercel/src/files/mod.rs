@@ -10,7 +10,7 @@ mod weights;
 use std::path::{Path, PathBuf};
 
 use tercel_formats::{Checkpoint, CheckpointError, Gguf};
-use tercel_text::{HfTokenizerFiles, TokenId, Tokenizer};
+use tercel_text::{HfTokenizerFiles, TokenId, Tokenizer, VocabularySize};
 
 pub use contents::{MetadataEntry, TensorEntry};
 pub(crate) use fingerprint::hash_of_text;
@@ -121,6 +121,16 @@ impl ModelFiles {
         let read = |config| Checkpoint::from_hugging_face(config, &[], None).ok();
         // One that cannot be read has been told of; the tokenizer does without.
         read(config).or_else(|| read(b"{}"))
+    }
+
+    /// About what the tokenizer will take: by the vocabulary of a GGUF file, and elsewhere by its
+    /// size alone, since reading it takes longer than an estimate may.
+    pub(crate) fn tokenizer_bytes(&self, checkpoint: &Checkpoint<'_>, vocab_size: usize) -> usize {
+        let metadata = checkpoint.gguf_metadata();
+        // What is wrong with it is told where it is built.
+        let size = metadata.and_then(|metadata| VocabularySize::from_gguf(metadata).ok()?);
+        let size = size.unwrap_or_else(|| VocabularySize::typical(vocab_size));
+        size.heap_bytes()
     }
 
     /// The file, the first part, or the directory.

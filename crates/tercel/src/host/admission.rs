@@ -92,10 +92,11 @@ mod tests {
     #[test]
     fn a_budget_is_whole_again_when_its_grants_are_gone() {
         let needed = |weights_bytes| {
-            MemoryUse::from(&Memory {
+            let memory = Memory {
                 weights_bytes,
                 ..Memory::default()
-            })
+            };
+            MemoryUse::of(&memory, 0)
         };
         let budget = Budget::new(100);
         let first = budget.admit("a", &needed(60)).expect("room");

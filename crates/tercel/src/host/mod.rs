@@ -56,7 +56,8 @@ pub use spec::ModelSpec;
 pub use status::{HealthFault, MemoryFootprint, ModelStatus};
 pub use text_runner::{GenerationConfig, RunnerError, RunnerStats, TextRunner};
 
-use crate::lifecycle::{LoadReport, RequestLengths, State, process_memory};
+use crate::lifecycle::{LoadReport, RequestLengths, State};
+use crate::memory::measure;
 
 /// Models of one process, by name. Clones share them; it may be used from any thread.
 ///
@@ -479,5 +480,5 @@ impl Drop for Inner {
 }
 
 fn footprint(bytes: u64) -> MemoryFootprint {
-    MemoryFootprint::new(bytes, process_memory().map(|memory| memory.resident_bytes))
+    MemoryFootprint::new(bytes, measure().map(|memory| memory.rss_bytes))
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use tercel_nn::Memory;
+use crate::files::MemoryUse;
 
 use super::admission::{Admission, Denied, Grant};
 use super::clock::Clock;
@@ -426,9 +426,10 @@ impl Shared {
         let started = Instant::now();
         let admitted: Arc<Mutex<(u64, Vec<Grant>)>> = Arc::default();
         let (this, model, into) = (Arc::clone(self), name.to_owned(), Arc::clone(&admitted));
-        let room = move |needed: &Memory| {
+        let room = move |needed: &MemoryUse| {
             let grants = this.make_room(&model, needed)?;
-            *into.lock().unwrap_or_else(PoisonError::into_inner) = (needed.total() as u64, grants);
+            *into.lock().unwrap_or_else(PoisonError::into_inner) =
+                (needed.total_bytes as u64, grants);
             Ok(())
         };
         let (this, model) = (Arc::clone(self), name.to_owned());
@@ -495,7 +496,7 @@ impl Shared {
     }
 
     /// Room for a model: idle ones leave, those used least recently first, until it is admitted.
-    fn make_room(&self, name: &str, needed: &Memory) -> Result<Vec<Grant>, Error> {
+    fn make_room(&self, name: &str, needed: &MemoryUse) -> Result<Vec<Grant>, Error> {
         loop {
             let denied = match self.admit(name, needed) {
                 Ok(grants) => return Ok(grants),
@@ -511,16 +512,15 @@ impl Shared {
         }
     }
 
-    fn admit(&self, name: &str, needed: &Memory) -> Result<Vec<Grant>, Denied> {
+    fn admit(&self, name: &str, needed: &MemoryUse) -> Result<Vec<Grant>, Denied> {
         if let Some(available_bytes) = machine::available_bytes()
-            && needed.total() as u64 > available_bytes
+            && needed.total_bytes as u64 > available_bytes
         {
             return Err(Denied { available_bytes });
         }
-        let memory = needed.into();
         let admissions = self.admissions.iter();
         admissions
-            .map(|admission| admission.admit(name, &memory))
+            .map(|admission| admission.admit(name, needed))
             .collect()
     }
 

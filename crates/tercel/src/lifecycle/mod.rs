@@ -12,13 +12,11 @@
 //! whole load, its checks and its warm-up included: nothing of the old model is kept.
 
 mod lengths;
-mod process;
 mod report;
 mod state;
 mod warm_up;
 
 pub use lengths::RequestLengths;
-pub(crate) use process::process_memory;
 pub(crate) use report::{AskForRoom, LoadHooks, LoadTimer};
 pub use report::{LoadReport, PhaseTime};
 pub use state::{IllegalTransition, Lifecycle, State};

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
+use crate::files::MemoryUse;
 use serde::Serialize;
-use tercel_nn::Memory;
 
 use super::State;
 use crate::error::Error;
@@ -56,7 +56,7 @@ impl LoadReport {
 }
 
 /// Asked for room for what a model needs.
-pub(crate) type AskForRoom = Box<dyn FnMut(&Memory) -> Result<(), Error> + Send>;
+pub(crate) type AskForRoom = Box<dyn FnMut(&MemoryUse) -> Result<(), Error> + Send>;
 
 /// What a host wants to know of a load, and to decide in it.
 pub(crate) struct LoadHooks {
@@ -104,7 +104,7 @@ impl LoadTimer {
     }
 
     /// Asks for room for what the model needs.
-    pub(crate) fn make_room(&mut self, needed: &Memory) -> Result<(), Error> {
+    pub(crate) fn make_room(&mut self, needed: &MemoryUse) -> Result<(), Error> {
         (self.hooks.room)(needed)
     }
 

@@ -9,7 +9,7 @@ use tercel_text::Message;
 
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::lifecycle::process_memory;
+use crate::memory::measure;
 use crate::reply::{Reply, StopReason};
 use crate::request::Request;
 
@@ -170,11 +170,11 @@ impl WarmUp {
             let stop_reason = reply.stop_reason;
             return Err(WarmUpError::NoToken { stop_reason });
         }
-        if let (Some(max_bytes), Some(memory)) = (self.max_resident_bytes, process_memory())
-            && memory.private_bytes > max_bytes
+        if let (Some(max_bytes), Some(memory)) = (self.max_resident_bytes, measure())
+            && memory.own_bytes > max_bytes
         {
             return Err(WarmUpError::OverMemory {
-                resident_bytes: memory.private_bytes,
+                resident_bytes: memory.own_bytes,
                 max_bytes,
             });
         }
@@ -345,7 +345,7 @@ mod tests {
             let error = run(WarmUp::new().max_new_tokens(tokens));
             assert_eq!(error.kind(), "invalid_parameter");
         }
-        if process_memory().is_some() {
+        if measure().is_some() {
             let error = run(WarmUp::new().max_resident_bytes(1));
             assert!(
                 matches!(error, WarmUpError::OverMemory { max_bytes: 1, .. }),

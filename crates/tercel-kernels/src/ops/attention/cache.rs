@@ -1,16 +1,12 @@
 //! The pages of one layer, whatever their numbers are made of.
 
 use std::fmt::Debug;
-use std::hint::black_box;
 
 use super::float::Float;
 use super::q8::{BLOCK, Q8};
 use super::{PAGE, Place, Shape};
 use crate::aligned::{as_bytes, as_bytes_mut};
 use crate::{AlignedVec, AllocError, Plain};
-
-/// Bytes between writes that commit memory: the smallest page of any operating system here.
-const OS_PAGE: usize = 4096;
 
 /// How the numbers of the cache are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -258,13 +254,6 @@ impl<E: Encoding> Paged<E> {
     }
 
     fn touch(&mut self) {
-        let step = OS_PAGE / size_of::<E::Element>();
-        for x in self.numbers.iter_mut().step_by(step) {
-            // The compiler cannot know that nothing changes.
-            *x = black_box(*x);
-        }
-        if let Some(last) = self.numbers.last_mut() {
-            *last = black_box(*last);
-        }
+        self.numbers.touch();
     }
 }

@@ -64,6 +64,11 @@ impl Activations {
         elements.div_ceil(PART) * size_of::<Part>()
     }
 
+    /// Commits the memory.
+    pub fn touch(&mut self) {
+        self.parts.touch();
+    }
+
     /// Quantizes `x`, rows of `cols` numbers.
     ///
     /// # Panics

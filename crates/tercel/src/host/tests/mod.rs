@@ -13,6 +13,7 @@ use super::spec::{LoadJob, Loading};
 use super::*;
 use crate::engine::Engine;
 use crate::error::Error;
+use crate::files::MemoryUse;
 use crate::lifecycle::WarmUp;
 use crate::request::Request;
 use crate::testing::{Steps, VOCAB_SIZE, chaotic, engine};
@@ -75,11 +76,12 @@ fn of_size(bytes: usize) -> ModelSpec {
     .0
 }
 
-fn memory(weights_bytes: usize) -> Memory {
-    Memory {
+fn memory(weights_bytes: usize) -> MemoryUse {
+    let memory = Memory {
         weights_bytes,
         ..Memory::default()
-    }
+    };
+    MemoryUse::of(&memory, 0)
 }
 
 fn host_of(spec: ModelSpec) -> Host {
