@@ -121,10 +121,12 @@ macro_rules! dispatch {
         match $isa.0 {
             $crate::dispatch::Kind::Scalar => scalar::$name($($arg),*),
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: an `Isa` of these kinds exists only where AVX2, FMA and F16C were detected.
             $crate::dispatch::Kind::Avx2
             | $crate::dispatch::Kind::AvxVnni
-            | $crate::dispatch::Kind::Avx512Vnni => unsafe { avx2::$name($($arg),*) },
+            | $crate::dispatch::Kind::Avx512Vnni => {
+                // SAFETY: an `Isa` of these kinds exists only where AVX2, FMA and F16C were detected.
+                unsafe { avx2::$name($($arg),*) }
+            }
         }
     };
 }

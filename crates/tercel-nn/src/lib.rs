@@ -14,6 +14,7 @@ mod models;
 mod planner;
 mod runner;
 mod survey;
+mod workers;
 
 pub use error::NnError;
 pub use kv::{Identity, KvPart, KvType, KvUsage, Miss, Prefix, PrefixCache, SequenceId};
@@ -23,3 +24,4 @@ pub use runner::{Chunk, Logits, Memory, ModelInfo, Options, Packed, Runner, Want
 pub use survey::{Function, Packing, PlannedTensor, Survey, Treatment};
 pub use tercel_kernels::quant::QUANTIZABLE;
 pub use tercel_kernels::{PackError, Target, dequantize_row};
+pub use workers::Workers;

@@ -14,6 +14,7 @@ use crate::loader::{Loader, Plan};
 use crate::models::{self, Constructed, Model};
 use crate::planner::Workspace;
 use crate::survey::{self, Survey};
+use crate::workers::Workers;
 
 /// What a [`Runner`] is made for.
 #[derive(Clone, Debug)]
@@ -39,8 +40,10 @@ pub struct Options {
     pub max_rollback: usize,
     /// Whether all memory is taken from the system at once, and not as it comes to be used.
     pub commit: bool,
-    /// Threads that compute, the caller's own counted.
+    /// Threads that compute, the caller's own counted; those of `workers` where there are some.
     pub threads: usize,
+    /// Threads that are shared with other models; its own when `None`.
+    pub workers: Option<Workers>,
     /// The instruction set; the fastest, or the one that `TERCEL_ISA` names, when `None`.
     pub isa: Option<Isa>,
 }
@@ -59,6 +62,7 @@ impl Default for Options {
             max_rollback: 0,
             commit: false,
             threads: 1,
+            workers: None,
             isa: None,
         }
     }
@@ -214,7 +218,10 @@ impl Runner {
             None => Isa::detect()?,
         };
         let options = Options {
-            threads: options.threads.max(1),
+            threads: options
+                .workers
+                .as_ref()
+                .map_or(options.threads.max(1), Workers::threads),
             ..options.clone()
         };
         let Constructed { model, plan, info } = models::construct(checkpoint, options.weights)?;
@@ -392,7 +399,8 @@ impl Runner {
             }
         }
         self.cpu.begin(chunks);
-        let logits: Act = self.model.forward(&mut self.cpu);
+        let model = &self.model;
+        let logits: Act = self.cpu.with_workers(|cpu| model.forward(cpu));
         for chunk in chunks {
             self.cpu.kv.settle(chunk.sequence);
         }

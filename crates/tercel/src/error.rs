@@ -96,11 +96,11 @@ pub enum Error {
     /// The model does not fit the available memory. Nothing was allocated.
     #[error(
         "the model needs {} MB (weights {}, KV cache {}, recurrent state {}, workspace {}, \
-         prefix cache {}, tokenizer {}), {} MB are available",
+         prefix cache {}, tokenizer {}, draft model {}), {} MB are available",
         megabytes(needed.total_bytes), megabytes(needed.weights_bytes),
         megabytes(needed.kv_bytes), megabytes(needed.recurrent_bytes),
         megabytes(needed.workspace_bytes), megabytes(needed.prefix_cache_bytes),
-        megabytes(needed.tokenizer_bytes), available_bytes >> 20
+        megabytes(needed.tokenizer_bytes), megabytes(needed.draft_bytes), available_bytes >> 20
     )]
     InsufficientMemory {
         /// What it would take.

@@ -35,6 +35,7 @@ mod bare;
 mod builder;
 mod chat;
 mod context;
+mod draft;
 mod engine;
 mod error;
 mod files;
@@ -82,7 +83,7 @@ pub use sampling::{Sampling, Settings};
 pub use source::{Phase, Progress};
 pub use stream::{AsyncStream, Stream};
 pub use tercel_nn::{
-    Function, KvPart, KvType, KvUsage, Packing, PlannedTensor, PrefixCache, Treatment,
+    Function, KvPart, KvType, KvUsage, Packing, PlannedTensor, PrefixCache, Treatment, Workers,
 };
 pub use tercel_text::{
     ChatTemplate, Message, Role, TextError, ThinkTags, TokenId, Tokenizer, ToolCall,

@@ -3,7 +3,8 @@
 //! A guess never changes a reply: the sampler draws each token from the logits after the true
 //! ones, and the first guess that differs ends the check (Leviathan et al., 2023, for a sampler
 //! whose draw is a function of the step). Guesses come from the text itself: what followed the
-//! last tokens where they stood before (prompt lookup).
+//! last tokens where they stood before (prompt lookup). Where that says nothing, a smaller model
+//! may: see [`draft`](crate::draft).
 
 use crate::TokenId;
 use crate::pace::Pace;
@@ -38,8 +39,14 @@ impl Speculation {
         }
     }
 
-    /// How many tokens to guess now, at most `most`; none where it would not pay.
-    pub(crate) fn draft_len(&mut self, pace: &Pace, most: usize) -> usize {
+    /// Whether there may be guesses.
+    pub(crate) fn is_on(&self) -> bool {
+        self.is_on
+    }
+
+    /// How many tokens to guess now, at most `most`, where each takes `seconds` beside its check;
+    /// none where it would not pay.
+    pub(crate) fn draft_len(&mut self, pace: &Pace, seconds: f64, most: usize) -> usize {
         if !self.is_on {
             return 0;
         }
@@ -50,7 +57,7 @@ impl Speculation {
         let speed = |guesses: usize| {
             // One token for certain, then as many as are right in a row.
             let tokens: f64 = (0..=guesses).map(|i| self.rate.powi(i as i32)).sum();
-            tokens / (costs.pass + guesses as f64 * costs.token)
+            tokens / (costs.pass + guesses as f64 * (costs.token + seconds))
         };
         let best = (1..=most.min(MAX_DRAFT)).max_by(|a, b| speed(*a).total_cmp(&speed(*b)));
         match best {
@@ -128,34 +135,36 @@ mod tests {
     fn guesses_stop_where_they_do_not_pay_and_are_tried_again() {
         let mut pace = Pace::default();
         let mut speculation = Speculation::new(true);
-        assert_eq!(speculation.draft_len(&pace, 7), 0, "nothing is known");
+        assert_eq!(speculation.draft_len(&pace, 0.0, 7), 0, "nothing is known");
         // A token beside others costs a fifth of a pass.
         for _ in 0..20 {
             pace.record(1, 0, Duration::from_millis(10));
             pace.record(1, 100, Duration::from_millis(10 + 200));
         }
-        assert!(speculation.draft_len(&pace, 7) >= 2);
+        assert!(speculation.draft_len(&pace, 0.0, 7) >= 2);
         for _ in 0..40 {
             speculation.learn(3, 3);
         }
-        assert_eq!(speculation.draft_len(&pace, 7), 7);
-        assert_eq!(speculation.draft_len(&pace, 3), 3);
+        assert_eq!(speculation.draft_len(&pace, 0.0, 7), 7);
+        assert_eq!(speculation.draft_len(&pace, 0.0, 3), 3);
+        let dear = speculation.draft_len(&pace, 0.02, 7);
+        assert_eq!(dear, 0, "a guess that takes longer than a pass");
         for _ in 0..60 {
             speculation.learn(3, 0);
         }
         let tried = (0..200)
-            .filter(|_| speculation.draft_len(&pace, 7) > 0)
+            .filter(|_| speculation.draft_len(&pace, 0.0, 7) > 0)
             .count();
         assert!(tried > 0, "it is tried again");
         assert_eq!(
             (0..RETRY)
                 .map(|_| {
                     speculation.learn(0, 0);
-                    speculation.draft_len(&pace, 7)
+                    speculation.draft_len(&pace, 0.0, 7)
                 })
                 .max(),
             Some(0)
         );
-        assert_eq!(Speculation::new(false).draft_len(&pace, 7), 0);
+        assert_eq!(Speculation::new(false).draft_len(&pace, 0.0, 7), 0);
     }
 }

@@ -10,6 +10,7 @@ use tercel_nn::{Chunk, Identity, KvUsage, Logits, Miss, NnError, Prefix, Sequenc
 use tercel_text::{ChatTemplate, Tokenizer};
 
 use crate::TokenId;
+use crate::draft::Drafter;
 use crate::engine::{Engine, Info, Parts};
 use crate::files::{MemoryUse, ModelSummary};
 use crate::model::Model;
@@ -40,6 +41,8 @@ struct Fake<F> {
     rows: Vec<f32>,
     steps: Steps,
     max_batch: usize,
+    /// What a pass takes, however many tokens it has.
+    takes: Duration,
 }
 
 impl<F: FnMut(&[TokenId]) -> Vec<f32> + Send> Model for Fake<F> {
@@ -90,6 +93,7 @@ impl<F: FnMut(&[TokenId]) -> Vec<f32> + Send> Model for Fake<F> {
     }
 
     fn forward(&mut self, chunks: &[Chunk<'_>]) -> Result<Logits<'_>, NnError> {
+        thread::sleep(self.takes);
         self.rows.clear();
         let mut total = 0;
         for chunk in chunks {
@@ -155,7 +159,18 @@ pub(crate) fn engine_with_template(
     prefill_chunk: usize,
     row: impl FnMut(&[TokenId]) -> Vec<f32> + Send + 'static,
 ) -> (Engine, Steps) {
-    build(source, max_context, prefill_chunk, false, row)
+    build(source, max_context, prefill_chunk, false, None, row)
+}
+
+/// An engine whose passes take a while, for which a faster model guesses.
+pub(crate) fn engine_with_draft(
+    max_context: usize,
+    row: impl FnMut(&[TokenId]) -> Vec<f32> + Send + 'static,
+    draft_row: impl FnMut(&[TokenId]) -> Vec<f32> + Send + 'static,
+) -> Engine {
+    let drafter = Drafter::new(Box::new(fake(4, draft_row).0), max_context);
+    let source = "{{ messages[0].content }}";
+    build(source, max_context, 4, true, Some(drafter), row).0
 }
 
 /// An engine that guesses tokens where that pays; the others never do, so that their steps are
@@ -164,16 +179,10 @@ pub(crate) fn engine_that_guesses(
     max_context: usize,
     row: impl FnMut(&[TokenId]) -> Vec<f32> + Send + 'static,
 ) -> (Engine, Steps) {
-    build("{{ messages[0].content }}", max_context, 4, true, row)
+    build("{{ messages[0].content }}", max_context, 4, true, None, row)
 }
 
-fn build(
-    source: &str,
-    max_context: usize,
-    prefill_chunk: usize,
-    speculation: bool,
-    row: impl FnMut(&[TokenId]) -> Vec<f32> + Send + 'static,
-) -> (Engine, Steps) {
+fn fake<F: FnMut(&[TokenId]) -> Vec<f32> + Send>(prefill_chunk: usize, row: F) -> (Fake<F>, Steps) {
     let steps = Steps::default();
     let model = Fake {
         held: Vec::new(),
@@ -183,7 +192,23 @@ fn build(
         rows: Vec::new(),
         steps: Arc::clone(&steps),
         max_batch: prefill_chunk.max(1 + MAX_DRAFT) + MAX_SEQUENCES - 1,
+        takes: Duration::ZERO,
     };
+    (model, steps)
+}
+
+fn build(
+    source: &str,
+    max_context: usize,
+    prefill_chunk: usize,
+    speculation: bool,
+    drafter: Option<Drafter>,
+    row: impl FnMut(&[TokenId]) -> Vec<f32> + Send + 'static,
+) -> (Engine, Steps) {
+    let (mut model, steps) = fake(prefill_chunk, row);
+    if drafter.is_some() {
+        model.takes = Duration::from_micros(500);
+    }
     let tokenizer = Arc::new(byte_tokenizer());
     let control = Arc::new(Control::default());
     let queue = Arc::new(Queue::new(QUEUE, Arc::default()));
@@ -200,7 +225,8 @@ fn build(
         Arc::clone(&control),
         Arc::clone(&queue),
         caps,
-    );
+    )
+    .with_drafter(drafter);
     let thread = thread::spawn(move || scheduler.run());
     let compiled = ChatTemplate::new(source).expect("a valid template");
     let engine = Engine::new(Parts {

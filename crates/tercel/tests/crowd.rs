@@ -4,8 +4,10 @@
 
 mod families;
 
+use std::thread;
+
 use families::Family;
-use tercel::{CacheMiss, Engine, EngineBuilder, PrefixCache, Request, Stream};
+use tercel::{CacheMiss, Engine, EngineBuilder, PrefixCache, Request, Stream, Workers};
 
 /// Requests at work together.
 const CROWD: usize = 8;
@@ -175,4 +177,84 @@ fn cancelled_requests_leave_nothing_behind() {
         );
         assert_eq!(usage.failures, 0, "{name}");
     }
+}
+
+#[test]
+fn a_draft_model_changes_no_reply() {
+    // A model that guesses for itself, one that knows nothing of the other, and windows that tokens
+    // are taken back from.
+    let pairs = [
+        ("llama", "llama"),
+        ("llama", "gemma3"),
+        ("gemma3", "llama"),
+        ("mistral-window", "mistral-window"),
+    ];
+    for (name, guesser) in pairs {
+        let (family, guesser) = (Family::open(name), Family::open(guesser));
+        let request = |i: usize| {
+            Request::tokens(family.tokens(i as u64, 20 + 90 * i))
+                .seed(i as u64)
+                .temperature([0.0, 1.0][i % 2])
+                .max_new_tokens(160)
+                .ignore_eos(true)
+        };
+        let all: Vec<Request> = (0..6).map(request).collect();
+        let builder = || family.builder().max_sequences(CROWD);
+        let plain = builder().speculation(false).load().expect("a model");
+        let want = replies(&plain, &all, 1);
+        let engine = builder().draft(guesser.path()).load().expect("a model");
+        assert!(engine.info().memory.draft_bytes > 0);
+        let (mut drafted, mut accepted) = (0, 0);
+        for (i, (request, want)) in all.iter().zip(&want).enumerate() {
+            let reply = engine.generate(request.clone()).expect("a reply");
+            assert_eq!(&reply.tokens, want, "{name}, request {i}");
+            drafted += reply.usage.drafted_tokens;
+            accepted += reply.usage.accepted_draft_tokens;
+        }
+        assert!(
+            drafted > 0 && accepted <= drafted,
+            "{name}: {accepted} of {drafted}"
+        );
+        thread::scope(|scope| {
+            for (i, (request, want)) in all.iter().zip(&want).enumerate() {
+                let engine = &engine;
+                scope.spawn(move || {
+                    let reply = engine.generate(request.clone()).expect("a reply");
+                    assert_eq!(&reply.tokens, want, "{name}, request {i} of a crowd");
+                });
+            }
+        });
+    }
+}
+
+#[test]
+fn a_draft_model_that_cannot_guess_is_refused() {
+    let (llama, hybrid) = (Family::open("llama"), Family::open("qwen3_5"));
+    let refused = |builder: EngineBuilder| builder.load().expect_err("refused").to_string();
+    let error = refused(llama.builder().draft(hybrid.path()));
+    assert!(error.contains("without recurrent layers"), "{error}");
+    let error = refused(hybrid.builder().draft(llama.path()));
+    assert!(
+        error.contains("left out for a model with recurrent layers"),
+        "{error}"
+    );
+    let error = refused(llama.builder().draft("no such model anywhere"));
+    assert!(error.contains("no such model anywhere"), "{error}");
+}
+
+#[test]
+fn engines_that_share_threads_answer_as_alone() {
+    let family = Family::open("llama");
+    let requests = requests(&family);
+    let load = |builder: EngineBuilder| builder.load().expect("a model");
+    let want = replies(&load(family.builder().threads(2)), &requests, 1);
+    let workers = Workers::new(2).expect("threads");
+    let engines = [(); 2].map(|()| load(family.builder().workers(&workers)));
+    thread::scope(|scope| {
+        for engine in &engines {
+            let (requests, want) = (&requests, &want);
+            scope.spawn(move || assert_eq!(&replies(engine, requests, 1), want));
+        }
+    });
+    assert_eq!(engines[0].info().threads, 2);
 }

@@ -3,6 +3,7 @@
 mod mixture;
 
 use std::ops::ControlFlow;
+use std::sync::MutexGuard;
 
 use tercel_kernels::ops::attention;
 use tercel_kernels::ops::gated::{Activation, gated};
@@ -23,10 +24,14 @@ use crate::kv::{KvCache, LayerKv, SequenceId};
 use crate::loader::{Mixture, Plan, Recurrent, pack_error};
 use crate::planner::Workspace;
 use crate::runner::{Chunk, Options, Packed};
+use crate::workers::{self, Workers};
 use mixture::Routes;
 
 pub(crate) struct Cpu {
+    /// A single thread while the workers that it computes with are not lent to it.
     pool: Pool,
+    workers: Option<Workers>,
+    threads: usize,
     isa: Isa,
     weights: Weights,
     pub(crate) kv: KvCache,
@@ -93,9 +98,15 @@ impl Cpu {
                 what,
             }
         };
-        let mut pool = Pool::new(options.threads).map_err(|error| NnError::Threads {
-            message: error.to_string(),
-        })?;
+        let mut own = None;
+        let mut lent;
+        let pool = match &options.workers {
+            Some(workers) => {
+                lent = workers.lock();
+                &mut *lent
+            }
+            None => own.insert(workers::start(options.threads)?),
+        };
         let kv = KvCache::new(&plan.attentions, &plan.recurrents, options)
             .map_err(short("the KV cache"))?;
         let routes = Routes::new(Routes::lens(&plan, options));
@@ -119,13 +130,8 @@ impl Cpu {
         let mut matrices = Vec::with_capacity(plan.matrices.len());
         for planned in &plan.matrices {
             let storage = &planned.storage;
-            let packed = PackedMatrix::pack(
-                &mut pool,
-                storage,
-                planned.rows,
-                planned.cols,
-                planned.target,
-            );
+            let packed =
+                PackedMatrix::pack(pool, storage, planned.rows, planned.cols, planned.target);
             matrices.push(packed.map_err(|error| pack_error(&planned.name, storage, error))?);
             done += planned.bytes;
             let step = Packed {
@@ -143,8 +149,14 @@ impl Cpu {
             recurrents: plan.recurrents,
             mixtures: plan.mixtures,
         };
+        let pool = match own {
+            Some(own) => own,
+            None => workers::start(1)?,
+        };
         Ok(Self {
             pool,
+            workers: options.workers.clone(),
+            threads: options.threads,
             isa,
             weights,
             kv,
@@ -156,6 +168,19 @@ impl Cpu {
             routes,
             pass: Pass::default(),
         })
+    }
+
+    /// Computes with the threads that it shares with others, where it does.
+    pub(crate) fn with_workers<R>(&mut self, compute: impl FnOnce(&mut Self) -> R) -> R {
+        let Some(workers) = self.workers.clone() else {
+            return compute(self);
+        };
+        let mut loan = Loan {
+            pool: workers.lock(),
+            cpu: self,
+        };
+        loan.swap();
+        compute(loan.cpu)
     }
 
     /// Takes the memory of caches and buffers from the system; weights have theirs.
@@ -205,7 +230,7 @@ impl Cpu {
     }
 
     pub(crate) fn threads(&self) -> usize {
-        self.pool.threads()
+        self.threads
     }
 
     pub(crate) fn isa(&self) -> Isa {
@@ -228,6 +253,24 @@ impl Cpu {
         let mut buffer = std::mem::take(&mut self.slots[target.slot]);
         compute(self, &mut buffer[..target.rows * target.cols]);
         self.slots[target.slot] = buffer;
+    }
+}
+
+/// Gives the pool back, whatever happens.
+struct Loan<'a> {
+    pool: MutexGuard<'a, Pool>,
+    cpu: &'a mut Cpu,
+}
+
+impl Loan<'_> {
+    fn swap(&mut self) {
+        std::mem::swap(&mut *self.pool, &mut self.cpu.pool);
+    }
+}
+
+impl Drop for Loan<'_> {
+    fn drop(&mut self) {
+        self.swap();
     }
 }
 

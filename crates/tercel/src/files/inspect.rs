@@ -137,6 +137,8 @@ pub struct MemoryUse {
     pub prefix_cache_bytes: usize,
     /// The tokenizer.
     pub tokenizer_bytes: usize,
+    /// The model that guesses for this one, with all that it takes.
+    pub draft_bytes: usize,
     /// The sum.
     pub total_bytes: usize,
 }
@@ -152,7 +154,17 @@ impl MemoryUse {
             workspace_bytes: memory.workspace_bytes,
             prefix_cache_bytes: memory.prefix_cache_bytes,
             tokenizer_bytes,
+            draft_bytes: 0,
             total_bytes: memory.total().saturating_add(tokenizer_bytes),
+        }
+    }
+
+    /// The same, with a draft model beside it.
+    pub(crate) fn with_draft(self, draft_bytes: usize) -> Self {
+        Self {
+            draft_bytes,
+            total_bytes: self.total_bytes.saturating_add(draft_bytes),
+            ..self
         }
     }
 }

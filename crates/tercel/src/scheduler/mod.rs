@@ -5,6 +5,7 @@
 //! logits depend on the tokens before it alone, bit for bit. Cancellation and deadlines are looked
 //! at between passes.
 
+mod active;
 mod control;
 mod reply;
 #[cfg(test)]
@@ -16,18 +17,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
-use tercel_nn::{Chunk, Identity, Logits, NnError, SequenceId, Wanted};
+use tercel_nn::{Chunk, Identity, NnError, Wanted};
 use tercel_text::Tokenizer;
 
-use crate::TokenId;
+use crate::draft::Drafter;
 use crate::error::Error;
-use crate::job::{Job, Score};
+use crate::job::Job;
 use crate::model::{MAX_ROWS, Model};
 use crate::pace::Pace;
 use crate::queue::{Queue, Waiting};
 use crate::reply::StopReason;
-use crate::score::log_probability;
-use crate::speculate::look_up;
+use active::{Active, Outcome, Part, Work, draft};
 pub(crate) use control::Control;
 use reply::Writing;
 
@@ -52,6 +52,7 @@ pub(crate) struct Caps {
 /// One model at work.
 pub(crate) struct Scheduler<M> {
     model: M,
+    drafter: Option<Drafter>,
     tokenizer: Arc<Tokenizer>,
     control: Arc<Control>,
     queue: Arc<Queue>,
@@ -61,42 +62,6 @@ pub(crate) struct Scheduler<M> {
     pace: Pace,
     /// When a first request came to an idle engine.
     gathering: Option<Instant>,
-}
-
-/// A request at work.
-struct Active {
-    sequence: SequenceId,
-    /// Prompt and reply.
-    tokens: Vec<TokenId>,
-    /// Those of the prompt.
-    prompt: usize,
-    /// How many of the tokens the model holds.
-    held: usize,
-    priority: i32,
-    work: Work,
-}
-
-enum Work {
-    Write(Box<Writing>),
-    Score { request: Score, scores: Vec<f64> },
-}
-
-/// An active request's part of a pass.
-struct Part {
-    active: usize,
-    /// Tokens after those that are held.
-    tokens: usize,
-    /// How many of them are guesses, the last ones.
-    guesses: usize,
-    wanted: Wanted,
-}
-
-/// How a request fares after a pass.
-struct Outcome {
-    active: usize,
-    /// Tokens of the pass that proved wrong.
-    wrong: usize,
-    end: Option<Result<StopReason, Error>>,
 }
 
 impl<M: Model> Scheduler<M> {
@@ -109,6 +74,7 @@ impl<M: Model> Scheduler<M> {
     ) -> Self {
         Self {
             model,
+            drafter: None,
             tokenizer,
             control,
             queue,
@@ -117,6 +83,12 @@ impl<M: Model> Scheduler<M> {
             pace: Pace::default(),
             gathering: None,
         }
+    }
+
+    /// Lets another model guess what this one says.
+    pub(crate) fn with_drafter(mut self, drafter: Option<Drafter>) -> Self {
+        self.drafter = drafter;
+        self
     }
 
     /// Works until the engine is dropped, or a fault.
@@ -255,8 +227,15 @@ impl<M: Model> Scheduler<M> {
                 (tokens, Work::Score { request, scores })
             }
         };
+        let follower = match (&mut self.drafter, &work) {
+            (Some(drafter), Work::Write(writing)) if writing.drafting.is_on() => {
+                drafter.follow(max_len.min(self.caps.max_context))
+            }
+            _ => None,
+        };
         let mut active = Active {
             sequence,
+            follower,
             prompt: tokens.len(),
             tokens,
             held: prefix.tokens,
@@ -322,9 +301,12 @@ impl<M: Model> Scheduler<M> {
             }
         }
         for outcome in &outcomes {
+            let active = &mut self.active[outcome.active];
             if outcome.wrong > 0 {
-                let sequence = self.active[outcome.active].sequence;
-                self.model.roll_back(sequence, outcome.wrong);
+                self.model.roll_back(active.sequence, outcome.wrong);
+            }
+            if let (Some(drafter), Some(follower)) = (&mut self.drafter, &mut active.follower) {
+                drafter.take_back(follower, active.held);
             }
         }
         outcomes.sort_unstable_by_key(|outcome| std::cmp::Reverse(outcome.active));
@@ -358,6 +340,7 @@ impl<M: Model> Scheduler<M> {
                             active: i,
                             tokens: n,
                             guesses: 0,
+                            drafted: false,
                             wanted,
                         };
                         (tokens, rows) = (tokens + n, rows + part.rows());
@@ -396,6 +379,7 @@ impl<M: Model> Scheduler<M> {
                 active: i,
                 tokens: n,
                 guesses: 0,
+                drafted: false,
                 wanted,
             };
             (tokens, rows) = (tokens + n, rows + part.rows());
@@ -412,6 +396,20 @@ impl<M: Model> Scheduler<M> {
                 part.wanted = Wanted::All;
                 (tokens, rows) = (tokens + n, rows + n);
             }
+        }
+        if is_decoding && let Some(drafter) = &mut self.drafter {
+            let most = (max_rows - rows).min(max_tokens - tokens);
+            let (pace, context) = (&self.pace, self.caps.max_context);
+            let vocab_size = self.tokenizer.vocab_size();
+            draft(
+                &mut self.active,
+                drafter,
+                &mut parts,
+                pace,
+                most,
+                context,
+                vocab_size,
+            );
         }
         (parts, replies)
     }
@@ -446,8 +444,16 @@ impl<M: Model> Scheduler<M> {
 
     /// Ends a request at work.
     fn end(&mut self, active: usize, end: Result<StopReason, Error>) {
-        let Active { sequence, work, .. } = self.active.remove(active);
+        let Active {
+            sequence,
+            follower,
+            work,
+            ..
+        } = self.active.remove(active);
         self.model.close(sequence);
+        if let (Some(drafter), Some(follower)) = (&mut self.drafter, follower) {
+            drafter.leave(&follower);
+        }
         match (work, end) {
             (Work::Write(writing), Ok(reason)) => writing.finish(reason),
             (Work::Write(writing), Err(error)) => writing.events.finish(None, Err(error)),
@@ -455,115 +461,6 @@ impl<M: Model> Scheduler<M> {
                 // A caller that has gone needs no answer.
                 let _ = request.result.send(end.map(|_| scores));
             }
-        }
-    }
-}
-
-impl Active {
-    /// Tokens that are still to be computed.
-    fn pending(&self) -> usize {
-        let last = match &self.work {
-            Work::Write(_) => 0,
-            Work::Score { .. } => 1,
-        };
-        self.tokens.len() - last - self.held
-    }
-
-    fn next_deadline(&self) -> Option<Instant> {
-        match &self.work {
-            Work::Write(writing) => writing.next_deadline(),
-            Work::Score { .. } => None,
-        }
-    }
-
-    /// Appends guesses to the tokens, up to `most`, and gives how many.
-    fn guess(&mut self, pace: &Pace, most: usize, max_context: usize) -> usize {
-        let Work::Write(writing) = &mut self.work else {
-            return 0;
-        };
-        if self.held < self.prompt || self.tokens.len() - self.held != 1 {
-            return 0;
-        }
-        // The last token of a reply is not computed, so a guess there would be for nothing.
-        let room = max_context.saturating_sub(self.tokens.len() + 1);
-        let most = most.min(room).min(writing.left().saturating_sub(1));
-        let most = writing.speculation.draft_len(pace, most);
-        look_up(&mut self.tokens, most)
-    }
-
-    /// Takes what a pass has computed for a part of it.
-    fn settle(
-        &mut self,
-        part: &Part,
-        logits: &Logits<'_>,
-        rows: std::ops::Range<usize>,
-        tokenizer: &Tokenizer,
-        max_context: usize,
-    ) -> Outcome {
-        let outcome = |wrong, end| Outcome {
-            active: part.active,
-            wrong,
-            end,
-        };
-        let known = self.tokens.len() - part.guesses;
-        let guesses: SmallVec<[TokenId; 8]> = self.tokens.drain(known..).collect();
-        let computed = part.tokens - part.guesses;
-        self.held += computed;
-        match &mut self.work {
-            Work::Score { request, scores } => {
-                for (i, row) in rows.enumerate() {
-                    let next = self.tokens[self.held - computed + i + 1];
-                    match log_probability(logits.row(row), next) {
-                        Ok(score) => scores.push(score),
-                        Err(_) => {
-                            let tokens = self.held;
-                            return outcome(0, Some(Err(Error::InvalidLogits { tokens })));
-                        }
-                    }
-                }
-                let is_done = self.held + 1 == self.tokens.len() && self.held > request.from;
-                outcome(0, is_done.then_some(Ok(StopReason::Eos)))
-            }
-            Work::Write(writing) => {
-                let mut accepted = 0;
-                let mut end = None;
-                for (i, row) in rows.enumerate() {
-                    let row = logits.row(row);
-                    // A padded vocabulary has rows that are no token's.
-                    let row = &row[..row.len().min(tokenizer.vocab_size())];
-                    let Ok(token) = writing.sampler.sample(writing.step(), row) else {
-                        let tokens = self.held;
-                        end = Some(Err(Error::InvalidLogits { tokens }));
-                        break;
-                    };
-                    let before = self.tokens.len();
-                    let reason = writing.accept(token, &mut self.tokens, tokenizer, max_context);
-                    end = reason.map(Ok);
-                    let is_right = guesses.get(i) == Some(&token);
-                    if end.is_some() || !is_right || self.tokens.len() != before + 1 {
-                        break;
-                    }
-                    accepted += 1;
-                    self.held += 1;
-                }
-                if part.guesses > 0 {
-                    writing.speculation.learn(part.guesses, accepted);
-                    writing.reply.usage.drafted_tokens += part.guesses;
-                    writing.reply.usage.accepted_draft_tokens += accepted;
-                }
-                outcome(part.guesses - accepted, end)
-            }
-        }
-    }
-}
-
-impl Part {
-    /// Rows of logits that it asks for.
-    fn rows(&self) -> usize {
-        match self.wanted {
-            Wanted::None => 0,
-            Wanted::Last => 1,
-            Wanted::All => self.tokens,
         }
     }
 }

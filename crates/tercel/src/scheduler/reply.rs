@@ -19,6 +19,8 @@ pub(super) struct Writing {
     closing: Vec<TokenId>,
     pub(super) sampler: Sampler,
     pub(super) speculation: Speculation,
+    /// How the guesses of a smaller model do.
+    pub(super) drafting: Speculation,
     pub(super) events: Sender,
     terms: Terms,
     started: Instant,
@@ -55,6 +57,7 @@ impl Writing {
             closing,
             sampler,
             speculation: Speculation::new(terms.speculation),
+            drafting: Speculation::new(terms.speculation),
             events,
             terms,
             started,

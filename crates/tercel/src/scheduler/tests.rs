@@ -3,13 +3,15 @@
 use std::thread;
 use std::time::Duration;
 
+use crate::reply::Usage;
 use crate::testing::{
     MAX_SEQUENCES, QUEUE, VOCAB_SIZE, chaotic, engine, engine_that_guesses, engine_with_chunks,
-    says,
+    engine_with_draft, says,
 };
 use crate::{Engine, Error, Event, Reply, Request, StopReason, TokenId};
 
 use super::*;
+use crate::score::log_probability;
 
 /// Reads a stream to its end: the deltas, and the reply.
 fn read(stream: crate::Stream) -> (Vec<(String, usize)>, Reply) {
@@ -620,6 +622,41 @@ fn guesses_change_no_reply_and_save_passes() {
             .generate(request().speculation(false))
             .expect("a reply");
         assert_eq!((off.usage.drafted_tokens, off.tokens), (0, want.tokens));
+    }
+}
+
+#[test]
+fn a_draft_model_that_agrees_is_always_right() {
+    for temperature in [0.0, 1.0] {
+        let request = || {
+            Request::prompt("abcdefghijklmnopqrstuvwxyz")
+                .seed(5)
+                .temperature(temperature)
+                .max_new_tokens(300)
+        };
+        let want = engine(1000, chaotic).0.generate(request());
+        let want = want.expect("a reply").tokens;
+        let agrees = engine_with_draft(1000, chaotic, chaotic);
+        let reply = agrees.generate(request()).expect("a reply");
+        assert_eq!(reply.tokens, want);
+        let Usage {
+            drafted_tokens,
+            accepted_draft_tokens,
+            ..
+        } = reply.usage;
+        // A text of letters has a few pairs twice, which are wrong guesses.
+        assert!(drafted_tokens > 100, "{drafted_tokens}");
+        assert!(
+            accepted_draft_tokens * 10 > drafted_tokens * 8,
+            "{accepted_draft_tokens} of {drafted_tokens}"
+        );
+        let nonsense = engine_with_draft(1000, chaotic, |held| chaotic(&[1, held.len() as u32]));
+        let reply = nonsense.generate(request()).expect("a reply");
+        assert_eq!(reply.tokens, want);
+        // What is never right is soon left alone.
+        assert!(reply.usage.drafted_tokens < 250, "{:?}", reply.usage);
+        let broken = engine_with_draft(1000, chaotic, |held| vec![f32::NAN; chaotic(held).len()]);
+        assert_eq!(broken.generate(request()).expect("a reply").tokens, want);
     }
 }
 

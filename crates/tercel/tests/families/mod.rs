@@ -65,10 +65,13 @@ impl Family {
         names
     }
 
+    /// Where it lies.
+    pub(crate) fn path(&self) -> String {
+        self.directory.path().display().to_string()
+    }
+
     pub(crate) fn builder(&self) -> EngineBuilder {
-        Engine::builder(self.directory.path().display().to_string())
-            .max_context(1024)
-            .offline(true)
+        Engine::builder(self.path()).max_context(1024).offline(true)
     }
 
     /// Tokens that look random and are the same every time.
