@@ -3,7 +3,7 @@
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use tercel::memory::KvDtype;
-use tercel::{ContextOverflow, EngineBuilder, Sampling, Thinking};
+use tercel::{ContextOverflow, EngineBuilder, KvType, Sampling, Thinking};
 
 /// How a reply is made. Ranges are checked by the engine, so that they are the same
 /// wherever a value comes from.
@@ -125,6 +125,27 @@ pub(crate) struct EngineArgs {
     /// Use only what is on this machine
     #[arg(long)]
     offline: bool,
+    /// How keys and values are stored: f16, or q8_0 for about half the memory [default: f16]
+    #[arg(
+        long,
+        value_name = "TYPE",
+        value_parser = PossibleValuesParser::new(["f16", "q8_0", "f32"]).map(|name| kv_type(&name)),
+        conflicts_with = "exact",
+    )]
+    kv: Option<KvType>,
+    /// A smaller model with the same vocabulary that guesses ahead; the text is the same
+    #[arg(long, value_name = "MODEL")]
+    draft: Option<String>,
+    /// Compute one token at a time, without guesses that are checked several at once
+    #[arg(long, conflicts_with = "draft")]
+    no_speculation: bool,
+    /// What the program may hold of the memory, as 2GiB: near it replies get shorter, then end
+    /// [default: no bound]
+    #[arg(long, value_name = "SIZE", value_parser = byte_size)]
+    memory_budget: Option<u64>,
+    /// Take the memory of the whole context at once, and not as it comes to be used
+    #[arg(long)]
+    commit_memory: bool,
     /// Quantize weights of floats as they are loaded: q8_0, q6_k, q5_k, q5_1, q5_0, q4_k, q4_1 or
     /// q4_0; what is quantized already stays as it is
     #[arg(long, value_name = "TYPE")]
@@ -145,6 +166,18 @@ impl EngineArgs {
         if let Some(to) = &self.quantize {
             builder = builder.quantize(to);
         }
+        if let Some(kv) = self.kv {
+            builder = builder.kv_type(kv);
+        }
+        if let Some(draft) = &self.draft {
+            builder = builder.draft(draft);
+        }
+        if let Some(bytes) = self.memory_budget {
+            builder = builder.memory_budget(bytes);
+        }
+        builder = builder
+            .speculation(!self.no_speculation)
+            .commit_memory(self.commit_memory);
         builder
     }
 }
@@ -179,6 +212,14 @@ pub(crate) fn byte_size(text: &str) -> Result<u64, String> {
             Ok((number * unit as f64) as u64)
         }
         _ => Err(wrong()),
+    }
+}
+
+fn kv_type(name: &str) -> KvType {
+    match name {
+        "q8_0" => KvType::Q8_0,
+        "f32" => KvType::F32,
+        _ => KvType::F16,
     }
 }
 

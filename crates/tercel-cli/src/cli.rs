@@ -4,8 +4,10 @@ use std::any::Any;
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
+use tracing_subscriber::filter::LevelFilter;
 
 use crate::commands::{
     config, convert, fit, inspect, kv_size, list, perplexity, prompt, pull, rm, run, tokenize,
@@ -40,6 +42,7 @@ use crate::output::{Output, stderr_line};
 
 Environment:
   TERCEL_HOME      where models are kept [default: tercel in the user's cache directory]
+  TERCEL_LOG       what is logged, as --log
   TERCEL_OFFLINE   1 forbids the network, as HF_HUB_OFFLINE does
   HF_TOKEN         a token for the Hugging Face Hub
   HF_ENDPOINT      another address of the Hub
@@ -52,6 +55,18 @@ struct Cli {
     /// No progress, notes or statistics on standard error
     #[arg(short, long, global = true, display_order = 900)]
     quiet: bool,
+    /// What is logged on standard error: off, error, warn, info or debug [default: warn]
+    #[arg(
+        long,
+        global = true,
+        value_name = "LEVEL",
+        display_order = 901,
+        env = "TERCEL_LOG",
+        hide_env = true,
+        value_parser = PossibleValuesParser::new(["off", "error", "warn", "info", "debug"])
+            .try_map(|level| level.parse::<LevelFilter>()),
+    )]
+    log: Option<LevelFilter>,
     #[command(subcommand)]
     command: Command,
 }
@@ -97,7 +112,12 @@ impl Command {
 
 /// Runs the command that the process was started with.
 pub(crate) fn main() -> ExitCode {
-    let Cli { quiet, command } = Cli::parse();
+    let Cli {
+        quiet,
+        log,
+        command,
+    } = Cli::parse();
+    log_to_stderr(log.unwrap_or(LevelFilter::WARN));
     let out = Output::new(command.json());
     report_panics_in_one_line();
     let context = Context {
@@ -134,6 +154,16 @@ pub(crate) fn main() -> ExitCode {
         // The hook has told.
         Err(_) => ExitCode::FAILURE,
     }
+}
+
+/// Sends the library's log to standard error, where it cannot be mistaken for data.
+fn log_to_stderr(level: LevelFilter) {
+    let log = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_ansi(false);
+    // There is no other subscriber in this program.
+    let _ = tracing::subscriber::set_global_default(log.finish());
 }
 
 /// A fault of Tercel itself is one line too, with what a report of it needs.

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tercel::source::{Control, LocalModel, ModelRef, Store};
-use tercel::{Engine, EngineBuilder};
+use tercel::{Engine, EngineBuilder, Error};
 
 use crate::context::Context;
 use crate::failure::Failure;
@@ -29,6 +29,11 @@ pub(crate) fn engine(
         .load();
     let mut display = display.lock().unwrap_or_else(PoisonError::into_inner);
     display.clear();
+    if let Err(Error::InsufficientMemory { needed, .. }) = &loaded {
+        context.note(&format!("it would take\n{}", needed.breakdown()));
+    } else if let Err(Error::Admission(refused)) = &loaded {
+        context.note(&refused.table());
+    }
     let engine = loaded?;
     display.done(name);
     for note in &engine.info().notes {

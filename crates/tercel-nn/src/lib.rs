@@ -17,11 +17,12 @@ mod survey;
 mod workers;
 
 pub use error::NnError;
-pub use kv::{Identity, KvPart, KvType, KvUsage, Miss, Prefix, PrefixCache, SequenceId};
+pub use kv::{Holding, Identity, KvPart, KvType, KvUsage, Miss, Prefix, PrefixCache, SequenceId};
 pub use loader::TensorShape;
 pub use models::{Naming, architectures};
 pub use runner::{Chunk, Logits, Memory, ModelInfo, Options, Packed, Runner, Wanted};
 pub use survey::{Function, Packing, PlannedTensor, Survey, Treatment};
+pub use tercel_kernels::ops::attention::PAGE;
 pub use tercel_kernels::quant::QUANTIZABLE;
 pub use tercel_kernels::{PackError, Target, dequantize_row};
 pub use workers::Workers;

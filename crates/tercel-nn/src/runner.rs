@@ -9,7 +9,9 @@ use tercel_kernels::{Isa, Target};
 use crate::NnError;
 use crate::backend::Act;
 use crate::cpu::{self, Cpu};
-use crate::kv::{Geometry, Identity, KvPart, KvType, KvUsage, Prefix, PrefixCache, SequenceId};
+use crate::kv::{
+    Geometry, Holding, Identity, KvPart, KvType, KvUsage, Prefix, PrefixCache, SequenceId,
+};
 use crate::loader::{Loader, Plan};
 use crate::models::{self, Constructed, Model};
 use crate::planner::Workspace;
@@ -371,6 +373,11 @@ impl Runner {
         saved: &[u8],
     ) -> Result<usize, NnError> {
         self.cpu.kv.import(tokens, identity, saved)
+    }
+
+    /// What an open sequence has of the cache; nothing of one that is not.
+    pub fn holding(&self, id: SequenceId) -> Holding {
+        self.cpu.kv.holding(id)
     }
 
     /// How the KV cache is used.

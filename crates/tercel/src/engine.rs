@@ -19,6 +19,7 @@ use crate::error::Error;
 use crate::files::{MemoryUse, ModelSummary};
 use crate::job::{Generate, Job, Score};
 use crate::lifecycle::LoadReport;
+use crate::memory::Ticket;
 use crate::model::Model;
 use crate::pipe::{Receiver, pipe};
 use crate::queue::Queue;
@@ -27,6 +28,7 @@ use crate::request::{Prompt, Prompter, Request, Template};
 use crate::sampling::Sampling;
 use crate::scheduler::Control;
 use crate::stream::{AsyncStream, Stream};
+use crate::thinking::Thinking;
 
 /// A loaded model. Clones share it; it may be used from any thread.
 ///
@@ -92,8 +94,11 @@ impl Engine {
     /// the context, no chat template for a conversation, thoughts asked of a model without,
     /// [`Error::QueueFull`] where as many requests wait as may. Later: a failure of the computation.
     pub fn generate(&self, request: Request) -> Result<Reply, Error> {
-        let (job, events) = self.prepare(request, 0)?;
-        self.inner.submit(job)?;
+        if self.inner.lenient {
+            return self.generate_leniently(request).0;
+        }
+        let (job, events) = self.prepare(request, 0, usize::MAX)?;
+        self.submit(job)?;
         Stream::new(events).wait()
     }
 
@@ -102,8 +107,8 @@ impl Engine {
     /// # Errors
     /// Those of [`Engine::generate`] before anything runs; later ones come out of the stream.
     pub fn stream(&self, request: Request) -> Result<Stream, Error> {
-        let (job, events) = self.prepare(request, EVENTS_AHEAD)?;
-        self.inner.submit(job)?;
+        let (job, events) = self.prepare(request, EVENTS_AHEAD, usize::MAX)?;
+        self.submit(job)?;
         Ok(Stream::new(events))
     }
 
@@ -112,8 +117,8 @@ impl Engine {
     /// # Errors
     /// Those of [`Engine::generate`].
     pub async fn generate_async(&self, request: Request) -> Result<Reply, Error> {
-        let (job, events) = self.prepare(request, 0)?;
-        self.inner.submit(job)?;
+        let (job, events) = self.prepare(request, 0, usize::MAX)?;
+        self.submit(job)?;
         Stream::new(events).into_async().wait().await
     }
 
@@ -195,7 +200,7 @@ impl Engine {
             return Err(Error::invalid_parameter("from", from.to_string(), range));
         }
         let (result, answer) = sync_channel(1);
-        self.inner.submit(Job::Score(Score {
+        self.submit(Job::Score(Score {
             tokens: tokens.to_vec(),
             from,
             result,
@@ -249,6 +254,8 @@ impl Engine {
             template,
             sampling,
             speculation,
+            lenient,
+            ticket,
             queue,
             control,
             thread,
@@ -263,9 +270,11 @@ impl Engine {
             tags,
             sampling,
             speculation,
+            lenient,
             queue,
             control,
             thread,
+            _ticket: ticket,
         };
         Self {
             inner: Arc::new(inner),
@@ -277,8 +286,36 @@ impl Engine {
         Identity(self.inner.template.identity())
     }
 
-    /// Checks a request and makes it a job with a channel of `capacity` deltas.
-    fn prepare(&self, request: Request, capacity: usize) -> Result<(Job, Receiver), Error> {
+    /// Hands a job to the engine's thread.
+    pub(crate) fn submit(&self, job: Job) -> Result<(), Error> {
+        let pushed = self.inner.queue.push(job);
+        pushed.map_err(|refused| refused.into_error(|| self.inner.control.closed()))
+    }
+
+    /// The prompt of a request.
+    pub(crate) fn prompt_of(
+        &self,
+        request: &Request,
+        thinking: Thinking,
+        fit: &Fit,
+    ) -> Result<Prompt, Error> {
+        let own_template = request.template.as_deref().map(Template::compile);
+        let own_template = own_template.transpose()?;
+        let mut prompter = self.inner.prompter();
+        if let Some(template) = &own_template {
+            prompter.template = template;
+        }
+        prompter.prompt(request.input.clone(), thinking, fit)
+    }
+
+    /// Checks a request and makes it a job with a channel of `capacity` deltas and a prompt of at
+    /// most so many tokens, as far as it may be cut.
+    pub(crate) fn prepare(
+        &self,
+        request: Request,
+        capacity: usize,
+        prompt_tokens: usize,
+    ) -> Result<(Job, Receiver), Error> {
         let accepted = Instant::now();
         request.check_form()?;
         let is_chat = request.is_chat();
@@ -299,7 +336,7 @@ impl Engine {
             prompter.template = template;
         }
         let identity = Identity(prompter.template.identity());
-        let fit = Fit::of(&settings, self.inner.info.max_context)?;
+        let fit = Fit::of(&settings, self.inner.info.max_context)?.at_most(prompt_tokens);
         let prompt = prompter.prompt(input, settings.thinking, &fit)?;
         let Prompt {
             tokens,
@@ -322,6 +359,7 @@ impl Engine {
             stop_sequence: None,
             usage,
             context,
+            outcome: None,
             timings: Timings::default(),
             settings,
             backend: self.inner.info.backend.clone(),
@@ -363,6 +401,10 @@ pub(crate) struct Parts {
     pub(crate) sampling: Sampling,
     /// Whether tokens may be guessed.
     pub(crate) speculation: bool,
+    /// Whether requests are made to fit.
+    pub(crate) lenient: bool,
+    /// What it may hold of the memory, where that is noted.
+    pub(crate) ticket: Option<Ticket>,
     pub(crate) queue: Arc<Queue>,
     pub(crate) control: Arc<Control>,
     pub(crate) thread: JoinHandle<()>,
@@ -375,10 +417,13 @@ struct Inner {
     tags: Option<ThinkTags>,
     sampling: Sampling,
     speculation: bool,
+    lenient: bool,
     control: Arc<Control>,
     queue: Arc<Queue>,
     /// There until the engine is dropped.
     thread: Option<JoinHandle<()>>,
+    /// Ends after the thread, which frees the memory.
+    _ticket: Option<Ticket>,
 }
 
 impl Inner {
@@ -390,11 +435,6 @@ impl Inner {
             vocab_size: self.info.model.vocab_size,
             max_context: self.info.max_context,
         }
-    }
-
-    fn submit(&self, job: Job) -> Result<(), Error> {
-        let pushed = self.queue.push(job);
-        pushed.map_err(|refused| refused.into_error(|| self.control.closed()))
     }
 
     /// Has the engine's thread do something with the model, and waits for the answer.

@@ -10,6 +10,7 @@ use tercel_text::TextError;
 use crate::chat::SessionError;
 use crate::context::ContextOverflow;
 use crate::files::MemoryUse;
+use crate::memory::AdmissionError;
 use crate::source::SourceError;
 
 /// An error of the engine.
@@ -107,6 +108,21 @@ pub enum Error {
         needed: MemoryUse,
         /// What there is.
         available_bytes: u64,
+    },
+    /// Other engines of the process have what the model would need. Nothing was allocated.
+    #[error(transparent)]
+    Admission(#[from] AdmissionError),
+    /// What a request may come to take does not fit the engine's memory budget. Nothing was
+    /// computed.
+    #[error(
+        "with this request the process would hold {} MB, too near its budget of {} MB",
+        needed_bytes.div_ceil(1 << 20), budget_bytes >> 20
+    )]
+    MemoryBudget {
+        /// What it would hold.
+        needed_bytes: u64,
+        /// What it may.
+        budget_bytes: u64,
     },
     /// A conversation could not be saved or resumed.
     #[error(transparent)]
@@ -214,6 +230,8 @@ impl Error {
             Self::Template(_) => "invalid_template",
             Self::ContextOverflow { .. } | Self::ContextReserve { .. } => "context_overflow",
             Self::InsufficientMemory { .. } => "insufficient_memory",
+            Self::Admission(error) => error.kind(),
+            Self::MemoryBudget { .. } => "oom_kv_cache",
             Self::Session(error) => error.kind(),
             Self::Source(error) => error.kind(),
             Self::Unreadable { reason, .. } if reason.kind() == io::ErrorKind::NotFound => {
@@ -288,6 +306,13 @@ impl Error {
                 };
                 Some(format!("{advice}, or close other programs"))
             }
+            Self::Admission(AdmissionError::Refused { .. }) => Some(
+                "unload another model, use a smaller `--max-context`, or wait for memory"
+                    .to_owned(),
+            ),
+            Self::MemoryBudget { .. } => Some(
+                "ask for fewer tokens, shorten the prompt, or raise the memory budget".to_owned(),
+            ),
             Self::InvalidFile {
                 error: CheckpointError::UnsupportedQuantization { .. },
                 ..

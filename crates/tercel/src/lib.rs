@@ -42,6 +42,7 @@ mod files;
 pub mod host;
 mod job;
 pub mod json;
+mod lenient;
 pub mod lifecycle;
 mod machine;
 pub mod memory;

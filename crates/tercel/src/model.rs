@@ -1,6 +1,8 @@
 //! What the scheduler needs of a model: sequences of tokens, and the logits after them.
 
-use tercel_nn::{Chunk, Identity, KvUsage, Logits, NnError, Options, Prefix, Runner, SequenceId};
+use tercel_nn::{
+    Chunk, Holding, Identity, KvUsage, Logits, NnError, Options, Prefix, Runner, SequenceId,
+};
 
 use crate::TokenId;
 use crate::speculate::MAX_DRAFT;
@@ -60,6 +62,9 @@ pub(crate) trait Model: Send {
     /// See [`Runner::forward`].
     fn forward(&mut self, chunks: &[Chunk<'_>]) -> Result<Logits<'_>, NnError>;
 
+    /// See [`Runner::holding`].
+    fn holding(&self, id: SequenceId) -> Holding;
+
     /// See [`Runner::kv_usage`].
     fn usage(&self) -> KvUsage;
 
@@ -110,6 +115,10 @@ impl Model for Runner {
 
     fn forward(&mut self, chunks: &[Chunk<'_>]) -> Result<Logits<'_>, NnError> {
         Self::forward(self, chunks)
+    }
+
+    fn holding(&self, id: SequenceId) -> Holding {
+        Self::holding(self, id)
     }
 
     fn usage(&self) -> KvUsage {

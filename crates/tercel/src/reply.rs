@@ -7,6 +7,7 @@ use tercel_nn::Miss;
 
 use crate::TokenId;
 use crate::context::ContextReport;
+use crate::memory::Outcome;
 use crate::sampling::Settings;
 
 /// One event of a running request.
@@ -57,6 +58,9 @@ pub struct Reply {
     /// What was cut of the prompt so that it fits the context, where something was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context: Option<ContextReport>,
+    /// What was changed so that the request could be done, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
     /// Where the time went.
     pub timings: Timings,
     /// The sampling values it ran with, the seed among them.

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use tercel_formats::Gguf;
 use tercel_formats::gguf::Writer;
-use tercel_nn::{Chunk, Identity, KvUsage, Logits, Miss, NnError, Prefix, SequenceId, Wanted};
+use tercel_nn::{
+    Chunk, Holding, Identity, KvUsage, Logits, Miss, NnError, Prefix, SequenceId, Wanted,
+};
 use tercel_text::{ChatTemplate, Tokenizer};
 
 use crate::TokenId;
@@ -115,6 +117,17 @@ impl<F: FnMut(&[TokenId]) -> Vec<f32> + Send> Model for Fake<F> {
         Ok(Logits::new(&self.rows, VOCAB_SIZE))
     }
 
+    fn holding(&self, id: SequenceId) -> Holding {
+        // A byte a token, a page a word.
+        let tokens = self.held[id.0].as_ref().map_or(0, Vec::len);
+        Holding {
+            pages: tokens.div_ceil(4),
+            taken_pages: tokens.div_ceil(4),
+            bytes: tokens,
+            promised_bytes: tokens,
+        }
+    }
+
     fn usage(&self) -> KvUsage {
         KvUsage::default()
     }
@@ -218,6 +231,7 @@ fn build(
         max_sequences: MAX_SEQUENCES,
         max_batch_tokens: usize::MAX,
         max_batch_wait: Duration::ZERO,
+        memory_budget: None,
     };
     let scheduler = Scheduler::new(
         model,
@@ -235,6 +249,8 @@ fn build(
         template: Template::Ready(Box::new(compiled)),
         sampling: Sampling::default(),
         speculation,
+        lenient: false,
+        ticket: None,
         queue,
         control,
         thread,

@@ -6,9 +6,11 @@
 //! tokens find them; they stay there until their room is needed, the longest unused first. A page
 //! that is shared is never written: a sequence that goes on in the middle of one gets a copy.
 
+mod evict;
 mod geometry;
 mod index;
 mod pool;
+mod prefix;
 mod saved;
 mod states;
 #[cfg(test)]
@@ -25,8 +27,9 @@ pub(crate) use geometry::Geometry;
 pub use geometry::KvPart;
 use geometry::window_pages;
 pub use index::Identity;
-use index::{Index, NONE, Walk};
+use index::{Index, NONE};
 use pool::Pool;
+use prefix::Found;
 pub(crate) use states::States;
 
 /// Groups of layers with pages of their own: full attention, and three windows.
@@ -120,6 +123,19 @@ pub struct KvUsage {
     pub failures: u64,
 }
 
+/// What an open sequence has of the cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holding {
+    /// Pages, of all kinds of layers together.
+    pub pages: usize,
+    /// Pages that were taken for it alone, so far.
+    pub taken_pages: usize,
+    /// Bytes of the pages and the state that it has.
+    pub bytes: usize,
+    /// Bytes that are promised to it.
+    pub promised_bytes: usize,
+}
+
 /// Keys and values of every layer, and which pages belong to which sequence.
 pub(crate) struct KvCache {
     layers: Vec<LayerKv>,
@@ -168,6 +184,8 @@ struct Sequence {
     tables: [Vec<u32>; MAX_GROUPS],
     /// Pages promised to it, of each group.
     promised: [usize; MAX_GROUPS],
+    /// Pages that were taken for it, so far.
+    taken: usize,
     /// What it shares with others; nothing of one that is to leave no trace.
     identity: Option<Identity>,
     /// The last page in the index, and how many are.
@@ -176,19 +194,6 @@ struct Sequence {
     state: u32,
     /// Lengths at which a state is to be kept, the next one last.
     stops: Vec<usize>,
-}
-
-/// What of the cache a new sequence can go on from.
-struct Found {
-    tokens: usize,
-    /// Nodes of whole pages.
-    path: Vec<u32>,
-    /// A page to copy.
-    partial: Option<u32>,
-    state: u32,
-    /// Tokens that some sequence shares, whether or not they are of use.
-    matched: usize,
-    miss: Option<Miss>,
 }
 
 impl KvCache {
@@ -335,7 +340,9 @@ impl KvCache {
                     let capacity = self.groups[group].live * PAGE;
                     return Err(NnError::KvFull { capacity, needed });
                 };
-                self.sequences[id.0].tables[group].push(page);
+                let sequence = &mut self.sequences[id.0];
+                sequence.tables[group].push(page);
+                sequence.taken += 1;
             }
         }
         self.sequences[id.0].tokens.extend_from_slice(tokens);
@@ -403,6 +410,27 @@ impl KvCache {
         while let Some(leaf) = self.oldest(|_, node| node.is_leaf() && node.pins == 0) {
             self.forget(leaf);
         }
+    }
+
+    /// What an open sequence has; nothing of one that is not.
+    pub(crate) fn holding(&self, id: SequenceId) -> Holding {
+        let Some(sequence) = self.sequences.get(id.0).filter(|it| it.is_open) else {
+            return Holding::default();
+        };
+        let mut holding = Holding {
+            taken_pages: sequence.taken,
+            bytes: self.state_bytes,
+            promised_bytes: self.state_bytes,
+            ..Holding::default()
+        };
+        let tables = sequence.tables.iter().zip(sequence.promised);
+        for (group, (table, promised)) in self.groups.iter().zip(tables) {
+            let pages = table.iter().filter(|page| **page != NONE).count();
+            holding.pages += pages;
+            holding.bytes += pages * group.page_bytes;
+            holding.promised_bytes += promised * group.page_bytes;
+        }
+        holding
     }
 
     /// How the cache is used.
@@ -476,6 +504,7 @@ impl KvCache {
         let sequence = &mut self.sequences[id];
         sequence.is_open = true;
         sequence.promised = promised;
+        sequence.taken = 0;
         sequence.identity = identity.filter(|_| self.settings.enabled);
         sequence.node = NONE;
         sequence.indexed = 0;
@@ -523,6 +552,7 @@ impl KvCache {
                     tokens: tokens.len(),
                 })?;
                 self.sequences[id].tables[group].push(own);
+                self.sequences[id].taken += 1;
                 let from = self.index.node(node).pages[group];
                 let layers = self.layers.iter_mut().zip(&self.group_of);
                 for (layer, _) in layers.filter(|(_, of)| **of == group) {
@@ -547,195 +577,6 @@ impl KvCache {
             self.index.node_mut(node).pins += 1;
         }
         Ok(())
-    }
-
-    /// The most of `tokens` that a sequence can go on from.
-    fn lookup(&self, identity: Identity, tokens: &[u32]) -> Found {
-        let mut found = Found {
-            tokens: 0,
-            path: Vec::new(),
-            partial: None,
-            state: NONE,
-            matched: 0,
-            miss: None,
-        };
-        if !self.settings.enabled {
-            found.miss = Some(Miss::Disabled);
-            return found;
-        }
-        let Walk { path, partial } = self.index.walk(identity, tokens);
-        let whole = path.len() * PAGE;
-        found.matched = whole + partial.map_or(0, |(_, shared)| shared);
-        if found.matched == 0 {
-            let otherwise = self.index.is_known_otherwise(identity, tokens);
-            found.miss = Some(if otherwise {
-                Miss::OtherIdentity
-            } else {
-                Miss::NotCached
-            });
-            return found;
-        }
-        let partial = self.usable_partial(identity, path.last().copied(), tokens, whole, partial);
-        let mut lacks = None;
-        let with_partial = partial.map(|(node, shared)| (whole + shared, Some(node)));
-        let wholes = (1..=path.len()).rev().map(|pages| (pages * PAGE, None));
-        for (len, partial) in with_partial.into_iter().chain(wholes) {
-            let path = &path[..len / PAGE];
-            if !self.has_windows(path, partial, len) {
-                lacks.get_or_insert(Miss::WindowGone);
-                continue;
-            }
-            let last = partial.or(path.last().copied());
-            let state = last.map_or(NONE, |node| self.index.node(node).state);
-            if !self.states.is_empty() && state == NONE {
-                lacks.get_or_insert(Miss::StateGone);
-                continue;
-            }
-            (found.tokens, found.partial, found.state) = (len, partial, state);
-            found.path.extend_from_slice(path);
-            break;
-        }
-        if found.tokens < self.settings.min_tokens && found.tokens > 0 {
-            let matched = found.matched;
-            let none = Found {
-                tokens: 0,
-                path: Vec::new(),
-                partial: None,
-                state: NONE,
-                matched,
-                miss: Some(Miss::TooShort),
-            };
-            return none;
-        }
-        found.miss = lacks;
-        if found.tokens == 0 && found.miss.is_none() {
-            found.miss = Some(Miss::StateGone);
-        }
-        found
-    }
-
-    /// A page whose first tokens go on from `path`: for a recurrent model one whose state is just
-    /// after them.
-    fn usable_partial(
-        &self,
-        identity: Identity,
-        parent: Option<u32>,
-        tokens: &[u32],
-        whole: usize,
-        longest: Option<(u32, usize)>,
-    ) -> Option<(u32, usize)> {
-        if self.states.is_empty() {
-            return longest;
-        }
-        let rest = &tokens[whole..];
-        (1..=rest.len().min(PAGE - 1)).rev().find_map(|shared| {
-            let node = self
-                .index
-                .find(parent.unwrap_or(NONE), identity, &rest[..shared])?;
-            (self.index.node(node).state != NONE).then_some((node, shared))
-        })
-    }
-
-    /// Whether every page that a token at position `len` sees is there.
-    fn has_windows(&self, path: &[u32], partial: Option<u32>, len: usize) -> bool {
-        let groups = self.groups.iter().enumerate();
-        groups
-            .filter_map(|(number, group)| Some((number, group.window?)))
-            .all(|(number, window)| {
-                let first = (len + 1).saturating_sub(window) / PAGE;
-                let seen = path.iter().skip(first).chain(&partial);
-                seen.into_iter()
-                    .all(|node| self.index.node(*node).pages[number] != NONE)
-            })
-    }
-
-    /// Lengths at which the state of a new sequence is worth keeping: at intervals, where it parts
-    /// from others, and before the end of its prompt.
-    fn plan_stops(&mut self, id: usize, reusable: usize, found: &Found) {
-        let Sequence {
-            stops, identity, ..
-        } = &mut self.sequences[id];
-        if self.states.is_empty() || identity.is_none() {
-            return;
-        }
-        let page = |len: usize| len / PAGE * PAGE;
-        let last = reusable.min(self.settings.max_tokens);
-        stops.extend((1..=last / STATE_INTERVAL).map(|interval| interval * STATE_INTERVAL));
-        stops.extend([page(found.matched.min(last)), page(last)]);
-        stops.retain(|stop| *stop > found.tokens);
-        stops.sort_unstable_by(|a, b| b.cmp(a));
-        stops.dedup();
-    }
-
-    /// Puts the whole pages of a sequence into the index.
-    fn publish(&mut self, id: usize) {
-        let Some(identity) = self.sequences[id].identity else {
-            return;
-        };
-        loop {
-            let Sequence {
-                tokens,
-                node: parent,
-                indexed,
-                ..
-            } = &self.sequences[id];
-            let (parent, indexed) = (*parent, *indexed);
-            let end = (indexed + 1) * PAGE;
-            if end > tokens.len().min(self.settings.max_tokens) {
-                return;
-            }
-            let page = &tokens[end - PAGE..end];
-            let node = match self.index.find(parent, identity, page) {
-                Some(node) => node,
-                None => {
-                    let shorter = self.index.find_beginning(parent, identity, page);
-                    let node = self.index.add(parent, identity, page);
-                    // What ended here before is part of the new page now.
-                    if let Some(shorter) = shorter.filter(|it| self.is_superseded(*it)) {
-                        self.forget(shorter);
-                    }
-                    node
-                }
-            };
-            self.merge(id, indexed, node);
-            if parent != NONE {
-                self.index.node_mut(parent).pins -= 1;
-            }
-            self.index.node_mut(node).pins += 1;
-            let sequence = &mut self.sequences[id];
-            sequence.node = node;
-            sequence.indexed += 1;
-        }
-    }
-
-    fn is_superseded(&self, node: u32) -> bool {
-        let node = self.index.node(node);
-        node.pins == 0 && node.state == NONE && node.is_leaf()
-    }
-
-    /// Makes a page of a sequence and a node with the same tokens one: each takes from the other
-    /// what it lacks, and what both have is kept once.
-    fn merge(&mut self, id: usize, number: usize, node: u32) {
-        for (group, table) in self.sequences[id].tables.iter_mut().enumerate() {
-            let Some(own) = table.get_mut(number) else {
-                continue;
-            };
-            let pool = &mut self.groups[group].pool;
-            let kept = &mut self.index.node_mut(node).pages[group];
-            match (*own, *kept) {
-                (NONE, _) => {}
-                (page, NONE) => {
-                    pool.share(page);
-                    *kept = page;
-                }
-                (page, same) if page == same => {}
-                (page, other) => {
-                    pool.share(other);
-                    self.usage.freed_pages += u64::from(pool.give_back(page));
-                    *own = other;
-                }
-            }
-        }
     }
 
     /// Gives back pages that no later token of the sequence sees.
@@ -787,119 +628,5 @@ impl KvCache {
         if state != NONE {
             self.states.give_back(state);
         }
-    }
-
-    /// Puts what follows the last whole page into the index, and the state after it.
-    fn keep_end(&mut self, id: usize) {
-        let Sequence {
-            tokens,
-            identity,
-            node: parent,
-            indexed,
-            state,
-            ..
-        } = &self.sequences[id];
-        let (&Some(identity), parent, indexed, state) = (identity, *parent, *indexed, *state)
-        else {
-            return;
-        };
-        let rest = &tokens[indexed * PAGE..];
-        if tokens.len() > self.settings.max_tokens {
-            return;
-        }
-        let last = if rest.is_empty() {
-            parent
-        } else {
-            let node = match self.index.find(parent, identity, rest) {
-                Some(node) => node,
-                None => {
-                    let shorter = self.index.find_beginning(parent, identity, rest);
-                    let node = self.index.add(parent, identity, rest);
-                    if let Some(shorter) = shorter.filter(|it| self.is_superseded(*it)) {
-                        self.forget(shorter);
-                    }
-                    node
-                }
-            };
-            self.merge(id, indexed, node);
-            node
-        };
-        if last != NONE && state != NONE && self.index.node(last).state == NONE {
-            self.index.node_mut(last).state = state;
-            self.sequences[id].state = NONE;
-        }
-        if last != NONE {
-            self.index.touch(last);
-        }
-    }
-
-    /// A page of a group, taken from the prefix cache where none is free.
-    fn take_page(&mut self, group: usize) -> Option<u32> {
-        while self.groups[group].pool.free() == 0 {
-            let pool = &self.groups[group].pool;
-            let is_whole = self.groups[group].window.is_none();
-            let victim = self.oldest(|_, node| {
-                let page = node.pages[group];
-                let is_ours = page != NONE && pool.users(page) == 1 && node.pins == 0;
-                // Without its keys and values of full attention, a node is worth nothing.
-                is_ours && (!is_whole || node.is_leaf())
-            })?;
-            self.usage.evictions += 1;
-            if is_whole {
-                self.forget(victim);
-            } else {
-                let page = std::mem::replace(&mut self.index.node_mut(victim).pages[group], NONE);
-                self.usage.freed_pages += u64::from(self.groups[group].pool.give_back(page));
-                self.drop_if_empty(victim);
-            }
-        }
-        self.usage.allocated_pages += 1;
-        self.groups[group].pool.take()
-    }
-
-    /// A state, taken from the prefix cache where none is free; never `needed`.
-    fn take_state(&mut self, needed: u32) -> Option<u32> {
-        if self.states.free() == 0 {
-            let victim = self.oldest(|_, node| node.state != NONE && node.state != needed)?;
-            let state = std::mem::replace(&mut self.index.node_mut(victim).state, NONE);
-            self.states.give_back(state);
-            self.usage.evictions += 1;
-            self.drop_if_empty(victim);
-        }
-        self.states.take()
-    }
-
-    /// Removes nodes that hold nothing any more, from `node` upwards.
-    fn drop_if_empty(&mut self, mut node: u32) {
-        while node != NONE {
-            let it = self.index.node(node);
-            let is_empty = it.pages.iter().all(|page| *page == NONE) && it.state == NONE;
-            if !is_empty || !it.is_leaf() || it.pins > 0 {
-                return;
-            }
-            let parent = it.parent();
-            self.index.remove(node);
-            node = parent;
-        }
-    }
-
-    /// The node that was not used for the longest time, of those that `may` go.
-    fn oldest(&self, may: impl Fn(u32, &index::Node) -> bool) -> Option<u32> {
-        let nodes = self.index.iter().filter(|(id, node)| may(*id, node));
-        nodes.min_by_key(|(_, node)| node.used).map(|(id, _)| id)
-    }
-
-    /// Removes a leaf with all it holds.
-    fn forget(&mut self, node: u32) {
-        let it = self.index.node_mut(node);
-        let state = std::mem::replace(&mut it.state, NONE);
-        let pages = it.pages;
-        for (group, page) in self.groups.iter_mut().zip(pages) {
-            self.usage.freed_pages += u64::from(group.pool.give_back(page));
-        }
-        if state != NONE {
-            self.states.give_back(state);
-        }
-        self.index.remove(node);
     }
 }

@@ -3,8 +3,9 @@
 //! The bytes begin with the sizes that both sides must agree on; then come the pages, each group's
 //! after a byte that says whether it is there; then the state after the last token.
 
+use super::KvCache;
 use super::index::{Identity, NONE};
-use super::{Found, KvCache};
+use super::prefix::Found;
 use crate::NnError;
 use tercel_kernels::ops::attention::PAGE;
 

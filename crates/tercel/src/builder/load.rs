@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::files::{MemoryUse, ModelFiles, defaults, resolve_context, summary};
 use crate::lifecycle::{LoadReport, LoadTimer, State};
 use crate::machine;
+use crate::memory::{AdmissionError, Cancellation, Ledger, Ticket};
 use crate::model::options;
 use crate::queue::Queue;
 use crate::request::Template;
@@ -97,6 +98,7 @@ impl EngineBuilder {
         let needed = MemoryUse::of(&needed, tokenizer_bytes).with_draft(draft_bytes);
         timer.make_room(&needed)?;
         check_memory(&needed, machine::available_bytes())?;
+        let ticket = self.ticket(&needed)?;
 
         let options = match draft {
             // One pool for both, since they compute in turn.
@@ -154,6 +156,7 @@ impl EngineBuilder {
             max_sequences,
             max_batch_tokens: self.max_batch_tokens.unwrap_or(usize::MAX),
             max_batch_wait: self.max_batch_wait,
+            memory_budget: self.memory_budget,
         };
         let scheduler = Scheduler::new(
             runner,
@@ -182,6 +185,8 @@ impl EngineBuilder {
             template,
             sampling: self.sampling.or(&sampling),
             speculation: self.speculation,
+            lenient: self.lenient,
+            ticket,
             queue,
             control,
             thread,
@@ -206,6 +211,26 @@ impl EngineBuilder {
             || Ok(machine::physical_cores()),
             |threads| between("threads", threads, machine::most_threads()),
         )
+    }
+
+    /// The engine's entry in the ledger. Where a host has made room, the host has noted it.
+    fn ticket(&self, needed: &MemoryUse) -> Result<Option<Ticket>, Error> {
+        if self.is_hosted {
+            return Ok(None);
+        }
+        let ledger = self.ledger.as_ref().unwrap_or_else(|| Ledger::process());
+        let (policy, name) = (self.memory_policy.clone(), self.model.clone());
+        let needed = needed.breakdown();
+        let ticket = if self.wait_for_memory {
+            let cancel = Arc::clone(&self.cancel);
+            ledger.admit(policy, needed, name, &Cancellation::when(move || cancel()))
+        } else {
+            ledger.try_admit(policy, needed, name)
+        };
+        ticket.map(Some).map_err(|error| match error {
+            AdmissionError::Cancelled => Error::Cancelled,
+            refused => Error::Admission(refused),
+        })
     }
 
     fn checked_weights(&self) -> Result<Target, Error> {

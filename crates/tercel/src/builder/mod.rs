@@ -3,12 +3,14 @@
 mod draft;
 mod load;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tercel_nn::{KvType, PrefixCache, Workers};
 
 use crate::context::ContextOverflow;
 use crate::lifecycle::LoadHooks;
+use crate::memory::{Ledger, Policy};
 use crate::sampling::Sampling;
 use crate::source::{Progress, Store};
 pub(crate) use load::{check_memory, target};
@@ -36,6 +38,11 @@ pub struct EngineBuilder {
     draft: Option<String>,
     workers: Option<Workers>,
     commit_memory: bool,
+    memory_budget: Option<u64>,
+    ledger: Option<Ledger>,
+    memory_policy: Policy,
+    wait_for_memory: bool,
+    lenient: bool,
     template: Option<String>,
     quantize: Option<String>,
     exact: bool,
@@ -43,8 +50,10 @@ pub struct EngineBuilder {
     store: Option<Store>,
     offline: bool,
     pub(crate) on_progress: Box<dyn FnMut(&Progress) + Send>,
-    pub(crate) cancel: Box<dyn Fn() -> bool + Send + Sync>,
+    pub(crate) cancel: Arc<dyn Fn() -> bool + Send + Sync>,
     pub(crate) hooks: LoadHooks,
+    /// Whether a host notes what it takes.
+    pub(crate) is_hosted: bool,
     /// The context where none is asked for, as far as the model was trained for it.
     pub(crate) usual_context: Option<usize>,
 }
@@ -67,6 +76,11 @@ impl EngineBuilder {
             draft: None,
             workers: None,
             commit_memory: false,
+            memory_budget: None,
+            ledger: None,
+            memory_policy: Policy::sum(None),
+            wait_for_memory: false,
+            lenient: false,
             template: None,
             quantize: None,
             exact: false,
@@ -74,8 +88,9 @@ impl EngineBuilder {
             store: None,
             offline: false,
             on_progress: Box::new(|_| {}),
-            cancel: Box::new(|| false),
+            cancel: Arc::new(|| false),
             hooks: LoadHooks::default(),
+            is_hosted: false,
             usual_context: None,
         }
     }
@@ -179,6 +194,43 @@ impl EngineBuilder {
         self
     }
 
+    /// What the process may hold, in bytes. Near it, replies become shorter, then end with
+    /// [`StopReason::ResourceLimit`](crate::StopReason::ResourceLimit); a request whose plan does
+    /// not fit is refused with [`Error::MemoryBudget`](crate::Error::MemoryBudget). Each step is
+    /// logged. By default there is no such bound.
+    pub fn memory_budget(mut self, bytes: u64) -> Self {
+        self.memory_budget = Some(bytes);
+        self
+    }
+
+    /// Where the engine notes what it takes before it takes it, by default [`Ledger::process`], which
+    /// all engines of the process share.
+    pub fn ledger(mut self, ledger: &Ledger) -> Self {
+        self.ledger = Some(ledger.clone());
+        self
+    }
+
+    /// Whether there is room for the engine beside others, by default as long as all fit what the
+    /// machine has.
+    pub fn memory_policy(mut self, policy: Policy) -> Self {
+        self.memory_policy = policy;
+        self
+    }
+
+    /// Whether a load waits until other engines have left it room, and does not fail at once.
+    pub fn wait_for_memory(mut self, wait: bool) -> Self {
+        self.wait_for_memory = wait;
+        self
+    }
+
+    /// Whether [`Engine::generate`](crate::Engine::generate) makes requests fit that do not, as
+    /// [`Engine::generate_leniently`](crate::Engine::generate_leniently) does. By default they are
+    /// refused.
+    pub fn lenient(mut self, lenient: bool) -> Self {
+        self.lenient = lenient;
+        self
+    }
+
     /// A chat template (Jinja source) in place of the model's own.
     pub fn template(mut self, source: impl Into<String>) -> Self {
         self.template = Some(source.into());
@@ -236,7 +288,7 @@ impl EngineBuilder {
 
     /// Who is asked, again and again during the load, whether to give it up.
     pub fn cancel_when(mut self, cancel: impl Fn() -> bool + Send + Sync + 'static) -> Self {
-        self.cancel = Box::new(cancel);
+        self.cancel = Arc::new(cancel);
         self
     }
 }

@@ -54,6 +54,15 @@ impl Fit {
         })
     }
 
+    /// The same, for a prompt of at most so many tokens.
+    pub(crate) fn at_most(self, prompt_tokens: usize) -> Self {
+        let most = prompt_tokens.saturating_add(self.reserve);
+        Self {
+            max_context: self.max_context.min(most),
+            ..self
+        }
+    }
+
     /// The most tokens that the prompt may have.
     pub(crate) fn room(&self) -> usize {
         self.max_context - self.reserve

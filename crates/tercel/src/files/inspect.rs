@@ -12,6 +12,7 @@ use super::{ModelFiles, defaults};
 use crate::builder::DEFAULT_PREFILL_CHUNK;
 use crate::error::Error;
 use crate::machine;
+use crate::memory::Breakdown;
 use crate::model::options;
 use crate::sampling::Sampling;
 
@@ -157,6 +158,23 @@ impl MemoryUse {
             draft_bytes: 0,
             total_bytes: memory.total().saturating_add(tokenizer_bytes),
         }
+    }
+
+    /// Part by part.
+    pub fn breakdown(&self) -> Breakdown {
+        let parts = [
+            ("weights", self.weights_bytes),
+            ("KV cache", self.kv_bytes),
+            ("recurrent state", self.recurrent_bytes),
+            ("workspace", self.workspace_bytes),
+            ("prefix cache", self.prefix_cache_bytes),
+            ("tokenizer", self.tokenizer_bytes),
+            ("draft model", self.draft_bytes),
+        ];
+        let parts = parts.into_iter().filter(|(_, bytes)| *bytes > 0);
+        parts.fold(Breakdown::new(), |all, (name, bytes)| {
+            all.with(name, bytes as u64)
+        })
     }
 
     /// The same, with a draft model beside it.

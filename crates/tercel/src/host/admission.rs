@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::files::MemoryUse;
+use crate::memory::{AdmissionError, Ledger, Policy};
 
 /// Decides whether a model may be loaded. A host asks before anything is allocated; where it is
 /// denied, the host unloads the idle model that was used least recently and asks again.
@@ -63,6 +64,20 @@ impl Admission for Budget {
         *taken += bytes;
         let taken = Arc::clone(&self.taken);
         Ok(Grant::new(Share { bytes, taken }))
+    }
+}
+
+/// All that engines of the process hold together fits what the machine has.
+impl Admission for Ledger {
+    fn admit(&self, model: &str, needed: &MemoryUse) -> Result<Grant, Denied> {
+        let ticket = self.try_admit(Policy::sum(None), needed.breakdown(), model);
+        ticket.map(Grant::new).map_err(|error| {
+            let available_bytes = match error {
+                AdmissionError::Refused { refusal, .. } => refusal.left_bytes(),
+                AdmissionError::Cancelled => 0,
+            };
+            Denied { available_bytes }
+        })
     }
 }
 

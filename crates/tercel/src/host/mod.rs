@@ -57,7 +57,7 @@ pub use status::{HealthFault, MemoryFootprint, ModelStatus};
 pub use text_runner::{GenerationConfig, RunnerError, RunnerStats, TextRunner};
 
 use crate::lifecycle::{LoadReport, RequestLengths, State};
-use crate::memory::measure;
+use crate::memory::{Ledger, measure};
 
 /// Models of one process, by name. Clones share them; it may be used from any thread.
 ///
@@ -79,7 +79,7 @@ impl Host {
                 restart_after: 3,
                 max_restarts: 2,
             },
-            admissions: Vec::new(),
+            admissions: vec![Box::new(Ledger::process().clone())],
             models: Vec::new(),
             clock: Box::new(Monotonic::start()),
             is_watched: true,
@@ -341,7 +341,8 @@ impl HostBuilder {
         self
     }
 
-    /// What all models together may take of the memory, in bytes, by default what the system has.
+    /// What all models together may take of the memory, in bytes, by default what the machine has:
+    /// engines outside the host count too, see [`Ledger::process`].
     pub fn max_bytes(mut self, bytes: u64) -> Self {
         self.admissions
             .push(Box::new(admission::Budget::new(bytes)));

@@ -108,8 +108,9 @@ fn load(mut builder: EngineBuilder, job: LoadJob) -> Result<Loading, Error> {
         room,
     } = job;
     builder.hooks = LoadHooks { on_state, room };
-    let own = std::mem::replace(&mut builder.cancel, Box::new(|| false));
-    builder.cancel = Box::new(move || cancel.load(Ordering::Acquire) || own());
+    builder.is_hosted = true;
+    let own = Arc::clone(&builder.cancel);
+    builder.cancel = Arc::new(move || cancel.load(Ordering::Acquire) || own());
     // The last report is held back until the warm-up says that it is true.
     let held: Arc<Held> = Arc::default();
     let mut sink = std::mem::replace(&mut builder.on_progress, Box::new(|_| {}));

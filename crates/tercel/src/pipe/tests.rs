@@ -16,6 +16,7 @@ fn reply(stop_reason: StopReason) -> Reply {
         stop_sequence: None,
         usage: Usage::default(),
         context: None,
+        outcome: None,
         timings: Timings::default(),
         settings: Settings::default(),
         backend: "test".into(),

@@ -8,10 +8,13 @@ use tercel_text::Tokenizer;
 
 use super::INLINE;
 use super::reply::Writing;
+use super::watch::{Watch, Watched};
 use crate::TokenId;
 use crate::draft::{Drafter, Follower, Want};
 use crate::error::Error;
 use crate::job::Score;
+use crate::memory::{Action, Monitor};
+use crate::model::Model;
 use crate::pace::Pace;
 use crate::reply::StopReason;
 use crate::score::log_probability;
@@ -29,6 +32,7 @@ pub(super) struct Active {
     pub(super) priority: i32,
     /// How far the model that guesses has read it.
     pub(super) follower: Option<Follower>,
+    pub(super) watched: Watched,
     pub(super) work: Work,
 }
 
@@ -58,6 +62,29 @@ pub(super) struct Outcome {
 }
 
 impl Active {
+    /// Looks at the memory now and then, and makes the reply shorter or ends it where the budget
+    /// says so.
+    pub(super) fn within_budget(
+        &mut self,
+        watch: &mut Watch,
+        model: &impl Model,
+    ) -> Option<StopReason> {
+        let Work::Write(writing) = &mut self.work else {
+            return None;
+        };
+        let (before, after) = writing.tokens_since();
+        let most = writing.reply.settings.max_new_tokens;
+        let holding = || model.holding(self.sequence);
+        match watch.tokens(&mut self.watched, before, after, most, holding) {
+            Action::Ok | Action::LogAndContinue => None,
+            Action::ReduceWork => {
+                writing.cap(Monitor::reduced_max_new_tokens(after, most));
+                None
+            }
+            Action::StopGeneration => Some(StopReason::ResourceLimit),
+        }
+    }
+
     /// Tokens that are still to be computed.
     pub(super) fn pending(&self) -> usize {
         let last = match &self.work {

@@ -10,6 +10,7 @@ mod control;
 mod reply;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -30,6 +31,7 @@ use crate::reply::StopReason;
 use active::{Active, Outcome, Part, Work, draft};
 pub(crate) use control::Control;
 use reply::Writing;
+use watch::Watch;
 
 /// Sequences that a pass handles without touching the heap.
 const INLINE: usize = 16;
@@ -47,6 +49,8 @@ pub(crate) struct Caps {
     pub(crate) max_batch_tokens: usize,
     /// How long an idle engine waits for more requests before it begins.
     pub(crate) max_batch_wait: Duration,
+    /// Bytes that the process may hold.
+    pub(crate) memory_budget: Option<u64>,
 }
 
 /// One model at work.
@@ -60,6 +64,7 @@ pub(crate) struct Scheduler<M> {
     /// In the order they began.
     active: Vec<Active>,
     pace: Pace,
+    watch: Watch,
     /// When a first request came to an idle engine.
     gathering: Option<Instant>,
 }
@@ -81,6 +86,7 @@ impl<M: Model> Scheduler<M> {
             caps,
             active: Vec::with_capacity(caps.max_sequences),
             pace: Pace::default(),
+            watch: Watch::new(caps.memory_budget),
             gathering: None,
         }
     }
@@ -169,7 +175,7 @@ impl<M: Model> Scheduler<M> {
             }
             self.gathering = None;
         }
-        while self.active.len() < self.caps.max_sequences {
+        while self.active.len() < self.watch.concurrency(self.caps.max_sequences) {
             let waiting = self.queue.pop()?;
             if let Err(waiting) = self.begin(waiting) {
                 self.queue.put_back(waiting);
@@ -210,9 +216,19 @@ impl<M: Model> Scheduler<M> {
             }
         };
         let priority = waiting.job.priority();
+        let (prompt, holding) = (tokens.len(), self.model.holding(sequence));
+        let watched = match self.watch.begin(prompt, room, &prefix, holding) {
+            Ok(watched) => watched,
+            Err(error) => {
+                self.model.close(sequence);
+                waiting.job.fail(error);
+                return Ok(());
+            }
+        };
         let (tokens, work) = match waiting.job {
             Job::Generate(mut request) => {
                 let Some(draft) = request.events.start() else {
+                    self.watch.end(&watched, 0, self.model.holding(sequence));
                     self.model.close(sequence);
                     return Ok(());
                 };
@@ -236,6 +252,7 @@ impl<M: Model> Scheduler<M> {
         let mut active = Active {
             sequence,
             follower,
+            watched,
             prompt: tokens.len(),
             tokens,
             held: prefix.tokens,
@@ -283,6 +300,10 @@ impl<M: Model> Scheduler<M> {
                     let settled =
                         active.settle(part, &logits, rows, &self.tokenizer, self.caps.max_context);
                     outcomes.push(settled);
+                }
+                for outcome in outcomes.iter_mut().filter(|outcome| outcome.end.is_none()) {
+                    let active = &mut self.active[outcome.active];
+                    outcome.end = active.within_budget(&mut self.watch, &self.model).map(Ok);
                 }
                 self.pace.record(replies, total - replies, took);
             }
@@ -447,9 +468,16 @@ impl<M: Model> Scheduler<M> {
         let Active {
             sequence,
             follower,
+            watched,
             work,
             ..
         } = self.active.remove(active);
+        let tokens = match &work {
+            Work::Write(writing) => writing.reply.tokens.len(),
+            Work::Score { scores, .. } => scores.len(),
+        };
+        self.watch
+            .end(&watched, tokens, self.model.holding(sequence));
         self.model.close(sequence);
         if let (Some(drafter), Some(follower)) = (&mut self.drafter, follower) {
             drafter.leave(&follower);

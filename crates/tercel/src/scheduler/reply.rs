@@ -24,6 +24,10 @@ pub(super) struct Writing {
     pub(super) events: Sender,
     terms: Terms,
     started: Instant,
+    /// Tokens at the last look at the memory.
+    looked_at: usize,
+    /// Whether the memory budget has made the reply shorter.
+    is_capped: bool,
     /// When the first token came.
     first: Option<Instant>,
     /// When the latest token came.
@@ -61,6 +65,8 @@ impl Writing {
             events,
             terms,
             started,
+            looked_at: 0,
+            is_capped: false,
             first: None,
             last: None,
         };
@@ -70,6 +76,18 @@ impl Writing {
     /// The index of the next token.
     pub(super) fn step(&self) -> u64 {
         self.reply.tokens.len() as u64
+    }
+
+    /// Tokens at the last call, and now.
+    pub(super) fn tokens_since(&mut self) -> (usize, usize) {
+        let now = self.reply.tokens.len();
+        (std::mem::replace(&mut self.looked_at, now), now)
+    }
+
+    /// Makes the reply end after `most` tokens.
+    pub(super) fn cap(&mut self, most: usize) {
+        self.is_capped |= most < self.reply.settings.max_new_tokens;
+        self.reply.settings.max_new_tokens = most;
     }
 
     /// Tokens that the reply may still get.
@@ -155,7 +173,11 @@ impl Writing {
             reply.stop_sequence = reply.settings.stop.get(stop).cloned();
             Some(StopReason::StopSequence)
         } else if reply.tokens.len() >= reply.settings.max_new_tokens {
-            Some(StopReason::MaxNewTokens)
+            Some(if self.is_capped {
+                StopReason::ResourceLimit
+            } else {
+                StopReason::MaxNewTokens
+            })
         } else if tokens.len() >= max_context {
             Some(StopReason::ContextFull)
         } else {

@@ -139,6 +139,15 @@ pub struct Refusal {
     pub waiting: usize,
 }
 
+impl Refusal {
+    /// What the policy leaves to others than the holders; 0 where that is not known.
+    pub fn left_bytes(&self) -> u64 {
+        let held: u64 = self.holders.iter().map(|holder| holder.bytes).sum();
+        let cap = self.cap_bytes.unwrap_or(0);
+        cap.saturating_sub(self.baseline_bytes).saturating_sub(held)
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let needed = mebibytes(self.needed_bytes);

@@ -164,11 +164,33 @@ impl Monitor {
     /// How many requests may run at once, where `most` are allowed: half of that, at least 1, for
     /// some starts after a request had to do less. Call it once for each request that starts.
     pub fn concurrency_at_start(&mut self, most: usize) -> usize {
+        let now = self.concurrency(most);
+        self.started();
+        now
+    }
+
+    /// How many requests may run at once now, where `most` are allowed.
+    pub fn concurrency(&self, most: usize) -> usize {
         if self.careful == 0 {
-            return most;
+            most
+        } else {
+            (most / 2).max(1)
         }
-        self.careful -= 1;
-        (most / 2).max(1)
+    }
+
+    /// A request has started: one less that is to be careful.
+    pub fn started(&mut self) {
+        self.careful = self.careful.saturating_sub(1);
+    }
+
+    /// What the process holds now, where the system tells.
+    pub fn held_bytes(&mut self) -> Option<u64> {
+        (self.measure)().map(|process| process.rss_bytes)
+    }
+
+    /// Forgets a request that did not start.
+    pub fn forget(&mut self, request_id: &str) {
+        self.peaks.remove(request_id);
     }
 
     /// What a request that is to do less may still generate in all: half of what is left, at least
