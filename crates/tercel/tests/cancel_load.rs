@@ -52,6 +52,9 @@ fn a_cancelled_load_ends_at_once() {
         waits.sort();
         println!("{variable}: {waits:?}");
         assert!(waits[waits.len() / 2] < AT_ONCE, "{variable}: {waits:?}");
-        assert!(waits[waits.len() - 1] < 10 * AT_ONCE, "{variable}: {waits:?}");
+        assert!(
+            waits[waits.len() - 1] < 10 * AT_ONCE,
+            "{variable}: {waits:?}"
+        );
     }
 }

@@ -186,6 +186,13 @@ impl EngineBuilder {
         self
     }
 
+    /// As [`workers`](Self::workers), unless the caller chose threads.
+    pub(crate) fn share(&mut self, workers: Workers) {
+        if self.threads.is_none() && self.workers.is_none() {
+            self.workers = Some(workers);
+        }
+    }
+
     /// Whether the memory of the whole context is taken from the system at load, and not as it comes
     /// to be used: a load that succeeds then has all it will ever need. By default not, so that a
     /// model of which little is used takes little.

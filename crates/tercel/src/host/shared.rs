@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::files::MemoryUse;
+use tercel_nn::Workers;
 
 use super::admission::{Admission, Denied, Grant};
 use super::clock::Clock;
@@ -20,6 +20,7 @@ use super::slot::{Availability, Loaded, Models, Slot};
 use super::spec::{LoadJob, Loading, ModelSpec};
 use super::status::HealthFault;
 use crate::error::Error;
+use crate::files::MemoryUse;
 use crate::lifecycle::{LoadReport, State, WarmUp, WarmUpError};
 use crate::machine;
 use crate::reply::Reply;
@@ -33,6 +34,7 @@ pub(super) struct Shared {
     idle: Condvar,
     settings: Settings,
     admissions: Vec<Box<dyn Admission>>,
+    workers: OnceLock<Option<Workers>>,
     clock: Box<dyn Clock>,
 }
 
@@ -78,7 +80,14 @@ impl Shared {
             settings,
             admissions,
             clock,
+            workers: OnceLock::new(),
         }
+    }
+
+    /// Threads for all models, which compute in turn; without them each has its own.
+    fn workers(&self) -> Option<Workers> {
+        let start = || Workers::new(machine::physical_cores()).ok();
+        self.workers.get_or_init(start).clone()
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Models> {
@@ -437,6 +446,7 @@ impl Shared {
             cancel: Arc::clone(cancel),
             on_state: Box::new(move |state| this.update(&model, epoch, |slot| slot.reach(state))),
             room: Box::new(room),
+            workers: self.workers(),
         };
         let Loading { engine, ready } = (spec.load)(job)?;
         self.update(name, epoch, |slot| slot.reach(State::BuffersAllocated));

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tercel_nn::Workers;
+
 use crate::builder::EngineBuilder;
 use crate::engine::Engine;
 use crate::error::Error;
@@ -29,6 +31,8 @@ pub(super) struct LoadJob {
     pub(super) cancel: Arc<AtomicBool>,
     pub(super) on_state: Box<dyn FnMut(State) + Send>,
     pub(super) room: AskForRoom,
+    /// Threads that the models of the host share.
+    pub(super) workers: Option<Workers>,
 }
 
 /// An engine that is loaded but not warmed up, and who is to be told once it is ready.
@@ -106,7 +110,11 @@ fn load(mut builder: EngineBuilder, job: LoadJob) -> Result<Loading, Error> {
         cancel,
         on_state,
         room,
+        workers,
     } = job;
+    if let Some(workers) = workers {
+        builder.share(workers);
+    }
     builder.hooks = LoadHooks { on_state, room };
     builder.is_hosted = true;
     let own = Arc::clone(&builder.cancel);
