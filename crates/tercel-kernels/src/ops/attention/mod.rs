@@ -9,7 +9,8 @@
 //! A query walks its pages in order by online softmax (Milakov and Gimelshein, 2018). Positions
 //! are cut into splits at multiples of [`SPLIT`]; each split is computed from nothing and they
 //! are combined first to last. The boundaries depend on positions alone, so the result does not
-//! depend on who computes which split, nor on how many queries share the call.
+//! depend on who computes which split, nor on how many queries share the call. Queries that follow
+//! each other in a sequence walk its pages together, so that a page is read once for all of them.
 //!
 //! # Error
 //! Half floats cost what rounding the keys and values costs. 8-bit blocks cost half a scale a
@@ -45,6 +46,10 @@ pub const SPLIT: usize = 512;
 /// Up to this many queries in a call, splits are divided among threads; more queries keep all
 /// threads busy by themselves.
 const MAX_SPLIT_QUERIES: usize = 4;
+/// Queries that walk pages together, at most.
+const MAX_BLOCK: usize = 16;
+/// Blocks that each thread gets, where there are enough queries.
+const BLOCKS_PER_THREAD: usize = 4;
 
 /// Sizes of one layer's attention.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -82,6 +87,18 @@ impl Shape {
         self.group() * (self.head_dim + 2)
     }
 
+    /// Queries that walk pages together, at most.
+    fn block(&self) -> usize {
+        (MAX_GROUP / self.group()).clamp(1, MAX_BLOCK)
+    }
+
+    /// Numbers that a thread needs for a block of queries: partial results, the queries side by
+    /// side, and their codes.
+    fn block_len(&self) -> usize {
+        let query = self.partial_len() + self.group() * self.head_dim + self.codes_len();
+        self.block() * query
+    }
+
     /// Room for the queries of one key head in 16 bits, each with its scale.
     fn codes_len(&self) -> usize {
         self.group() * (self.head_dim.div_ceil(2) + 1)
@@ -99,7 +116,7 @@ impl Shape {
 /// Numbers of scratch that [`attention`] needs for sequences of up to `context` tokens.
 pub fn scratch_len(shape: &Shape, context: usize, threads: usize) -> usize {
     let splits = context.div_ceil(SPLIT) * MAX_SPLIT_QUERIES * shape.n_kv_heads;
-    shape.partial_len() * splits.max(threads) + shape.codes_len() * threads
+    shape.partial_len() * splits + shape.block_len() * threads
 }
 
 /// Attends from each query to its sequence. `q` and `out` are `(n, n_heads, head_dim)`;
@@ -144,96 +161,201 @@ fn over<'p, E: Encoding + Vectors>(
         q.len() == out.len() && q.len() == n * query_len && cache.fits(shape),
         "shapes of attention"
     );
+    assert!(
+        shape.group() <= MAX_GROUP,
+        "at most {MAX_GROUP} query heads share a key head"
+    );
     // Vectors run along the head; a head that is no whole number of them takes the reference.
     let isa = if shape.head_dim.is_multiple_of(8) {
         isa
     } else {
         Isa(Kind::Scalar)
     };
-    let partial_len = shape.partial_len();
-    let group_len = shape.group() * shape.head_dim;
-    let codes_len = shape.codes_len();
-    let (codes, scratch) = scratch.split_at_mut(codes_len * pool.threads());
-    let codes = SharedMut::new(codes);
-    let out = SharedMut::new(out);
-    let scratch = SharedMut::new(scratch);
-    // Unit `u` is key head `u % n_kv_heads` of query `u / n_kv_heads`.
-    let units = n * shape.n_kv_heads;
-    let splits = |unit: usize| splits(shape.visible(place(unit / shape.n_kv_heads).position));
-    let span = |unit: usize, positions: Range<usize>| Span {
+    let job = Attention {
+        isa,
         shape,
-        q: &q[unit * group_len..(unit + 1) * group_len],
+        q,
         cache,
-        pages: place(unit / shape.n_kv_heads).pages,
-        kv_head: unit % shape.n_kv_heads,
-        positions,
+        place: &place,
+        n,
+        out: SharedMut::new(out),
     };
-
+    let (threads, scratch) = scratch.split_at_mut(shape.block_len() * pool.threads());
+    let threads = SharedMut::new(threads);
     if n > MAX_SPLIT_QUERIES || pool.threads() == 1 {
+        job.by_blocks(pool, &threads);
+    } else {
+        job.by_splits(pool, &threads, scratch);
+    }
+}
+
+/// The attention of one layer.
+struct Attention<'a, E: Encoding, P> {
+    isa: Isa,
+    shape: &'a Shape,
+    q: &'a [f32],
+    cache: &'a Paged<E>,
+    place: &'a P,
+    /// Queries.
+    n: usize,
+    out: SharedMut<'a, f32>,
+}
+
+impl<'p, E: Encoding + Vectors, P: Fn(usize) -> Place<'p> + Sync> Attention<'_, E, P> {
+    /// Gives each thread blocks of queries, one key head at a time.
+    fn by_blocks(&self, pool: &mut Pool, scratch: &SharedMut<'_, f32>) {
+        let shape = self.shape;
+        // Few enough for all threads to have some, and for the last to be waited for a little.
+        let share = self.n * shape.n_kv_heads / (pool.threads() * BLOCKS_PER_THREAD);
+        let block = share.clamp(1, shape.block());
+        let units = self.n.div_ceil(block) * shape.n_kv_heads;
         pool.run(units, 1, |thread, range| {
-            // SAFETY: each thread has its own part of the scratch, each unit its own output.
-            let (partial, codes) = unsafe {
-                (
-                    scratch.slice(thread * partial_len..(thread + 1) * partial_len),
-                    codes.slice(thread * codes_len..(thread + 1) * codes_len),
-                )
-            };
+            let len = shape.block_len();
+            // SAFETY: each thread has its own part.
+            let scratch = unsafe { scratch.slice(thread * len..(thread + 1) * len) };
             for unit in range {
-                // SAFETY: as above.
-                let out = unsafe { out.slice(unit * group_len..(unit + 1) * group_len) };
-                let mut combined = Combined::new(shape, out);
-                for positions in splits(unit) {
-                    attend(isa, &span(unit, positions), partial, codes);
-                    combined.add(partial);
+                let (first, kv_head) = (unit / shape.n_kv_heads * block, unit % shape.n_kv_heads);
+                let mut queries = first..self.n.min(first + block);
+                while !queries.is_empty() {
+                    let run = queries.start..self.end_of_run(&queries);
+                    queries.start = run.end;
+                    self.run(run, kv_head, scratch);
                 }
-                combined.finish();
             }
         });
-        return;
     }
 
-    let counts: [usize; MAX_SPLIT_QUERIES] = std::array::from_fn(|i| {
-        if i < n {
-            splits(i * shape.n_kv_heads).count()
-        } else {
-            0
+    /// Where the queries end that follow the first in its sequence.
+    fn end_of_run(&self, queries: &Range<usize>) -> usize {
+        let first = (self.place)(queries.start);
+        let follows = |query: &usize| {
+            let place = (self.place)(*query);
+            place.pages.as_ptr() == first.pages.as_ptr()
+                && place.position == first.position + (query - queries.start)
+        };
+        queries
+            .clone()
+            .take_while(follows)
+            .last()
+            .unwrap_or(queries.start)
+            + 1
+    }
+
+    /// Queries that follow each other, of one key head, to their end.
+    fn run(&self, queries: Range<usize>, kv_head: usize, scratch: &mut [f32]) {
+        let shape = self.shape;
+        let (group, dim) = (shape.group(), shape.head_dim);
+        let (partial, scratch) = scratch.split_at_mut(queries.len() * shape.partial_len());
+        let (side_by_side, codes) = scratch.split_at_mut(queries.len() * group * dim);
+        let of_query = |query: usize| {
+            let at = (query * shape.n_heads + kv_head * group) * dim;
+            at..at + group * dim
+        };
+        for (query, to) in queries
+            .clone()
+            .zip(side_by_side.chunks_exact_mut(group * dim))
+        {
+            to.copy_from_slice(&self.q[of_query(query)]);
         }
-    });
-    // Work item `w` is split `s` of unit `u`, units of a query side by side.
-    let locate = |mut item: usize| {
-        for (i, count) in counts.iter().enumerate() {
-            let items = count * shape.n_kv_heads;
-            if item < items {
-                return (i * shape.n_kv_heads + item / count, item % count);
+        let Place { position, pages } = (self.place)(queries.start);
+        let last = shape.visible(position + queries.len() - 1);
+        let mut combined = Combined::new(dim);
+        for query in queries.clone() {
+            // SAFETY: each query's part of each key head belongs to one unit.
+            unsafe { self.out.slice(of_query(query)) }.fill(0.0);
+        }
+        for positions in splits(shape.visible(position).start..last.end) {
+            let span = Span {
+                shape,
+                q: side_by_side,
+                cache: self.cache,
+                pages,
+                kv_head,
+                first: position,
+                positions,
+            };
+            let partial = attend(self.isa, &span, partial, codes);
+            for (i, query) in queries.clone().enumerate() {
+                if !span.seen_by(i).is_empty() {
+                    // SAFETY: as above.
+                    let out = unsafe { self.out.slice(of_query(query)) };
+                    combined.add(i * group..(i + 1) * group, &partial, out);
+                }
             }
-            item -= items;
         }
-        (0, 0)
-    };
-    let items = counts.iter().sum::<usize>() * shape.n_kv_heads;
-    pool.run(items, 1, |thread, range| {
-        // SAFETY: each thread has its own part.
-        let codes = unsafe { codes.slice(thread * codes_len..(thread + 1) * codes_len) };
-        for item in range {
-            let (unit, split) = locate(item);
-            // SAFETY: each item has its own part of the scratch.
-            let partial = unsafe { scratch.slice(item * partial_len..(item + 1) * partial_len) };
-            if let Some(positions) = splits(unit).nth(split) {
-                attend(isa, &span(unit, positions), partial, codes);
-            }
-        }
-    });
-    let mut item = 0;
-    for unit in 0..units {
-        // SAFETY: the pool is idle; this thread alone reads the scratch and writes the output.
-        let out = unsafe { out.slice(unit * group_len..(unit + 1) * group_len) };
-        let mut combined = Combined::new(shape, out);
-        for _ in 0..counts[unit / shape.n_kv_heads] {
+        for (i, query) in queries.enumerate() {
             // SAFETY: as above.
-            combined.add(unsafe { scratch.slice(item * partial_len..(item + 1) * partial_len) });
-            item += 1;
+            let out = unsafe { self.out.slice(of_query(query)) };
+            combined.finish(i * group..(i + 1) * group, out);
         }
-        combined.finish();
+    }
+
+    /// Divides the splits of few queries among the threads, and combines them in the end.
+    fn by_splits(&self, pool: &mut Pool, threads: &SharedMut<'_, f32>, scratch: &mut [f32]) {
+        let shape = self.shape;
+        let (group, n_kv_heads) = (shape.group(), shape.n_kv_heads);
+        let (partial_len, group_len) = (shape.partial_len(), group * shape.head_dim);
+        let scratch = SharedMut::new(scratch);
+        // Unit `u` is key head `u % n_kv_heads` of query `u / n_kv_heads`.
+        let of_query = |query: usize| splits(shape.visible((self.place)(query).position));
+        let counts: [usize; MAX_SPLIT_QUERIES] = std::array::from_fn(|query| {
+            if query < self.n {
+                of_query(query).count()
+            } else {
+                0
+            }
+        });
+        // Work item `w` is split `s` of unit `u`, units of a query side by side.
+        let locate = |mut item: usize| {
+            for (i, count) in counts.iter().enumerate() {
+                let items = count * n_kv_heads;
+                if item < items {
+                    return (i * n_kv_heads + item / count, item % count);
+                }
+                item -= items;
+            }
+            (0, 0)
+        };
+        let items = counts.iter().sum::<usize>() * n_kv_heads;
+        pool.run(items, 1, |thread, range| {
+            let len = shape.block_len();
+            // SAFETY: each thread has its own part.
+            let codes = unsafe { threads.slice(thread * len..(thread + 1) * len) };
+            for item in range {
+                let (unit, split) = locate(item);
+                // SAFETY: each item has its own part of the scratch.
+                let partial =
+                    unsafe { scratch.slice(item * partial_len..(item + 1) * partial_len) };
+                let Place { position, pages } = (self.place)(unit / n_kv_heads);
+                if let Some(positions) = of_query(unit / n_kv_heads).nth(split) {
+                    let span = Span {
+                        shape,
+                        q: &self.q[unit * group_len..(unit + 1) * group_len],
+                        cache: self.cache,
+                        pages,
+                        kv_head: unit % n_kv_heads,
+                        first: position,
+                        positions,
+                    };
+                    attend(self.isa, &span, partial, codes);
+                }
+            }
+        });
+        let mut item = 0;
+        for unit in 0..self.n * n_kv_heads {
+            // SAFETY: the pool is idle; this thread alone reads the scratch and writes the output.
+            let out = unsafe { self.out.slice(unit * group_len..(unit + 1) * group_len) };
+            out.fill(0.0);
+            let mut combined = Combined::new(shape.head_dim);
+            for _ in 0..counts[unit / n_kv_heads] {
+                // SAFETY: as above.
+                let partial =
+                    unsafe { scratch.slice(item * partial_len..(item + 1) * partial_len) };
+                combined.add(0..group, &Partial::of(partial, group, shape.head_dim), out);
+                item += 1;
+            }
+            combined.finish(0..group, out);
+        }
     }
 }
 
@@ -243,59 +365,88 @@ fn splits(visible: Range<usize>) -> impl Iterator<Item = Range<usize>> {
         .map(move |split| visible.start.max(split * SPLIT)..visible.end.min((split + 1) * SPLIT))
 }
 
-/// What a kernel computes: one split of one key head for the query heads that share it.
+/// What a kernel computes: one split of one key head for the query heads that share it, of queries
+/// that follow each other.
 struct Span<'a, E: Encoding> {
     shape: &'a Shape,
-    /// `(group, head_dim)`
+    /// `(queries, group, head_dim)`
     q: &'a [f32],
     cache: &'a Paged<E>,
     pages: &'a [u32],
     kv_head: usize,
+    /// Position of the first query.
+    first: usize,
+    /// Those of the split that some query sees.
     positions: Range<usize>,
 }
 
 impl<E: Encoding> Span<'_, E> {
-    /// The key head's part of each page of the span, and which of its tokens are visible.
-    fn pages(&self) -> impl Iterator<Item = (&[E::Element], Range<usize>)> {
+    /// Rows of `q`.
+    fn rows(&self) -> usize {
+        self.q.len() / self.shape.head_dim
+    }
+
+    fn queries(&self) -> usize {
+        self.rows() / self.shape.group()
+    }
+
+    /// The positions of the split that a query sees.
+    fn seen_by(&self, query: usize) -> Range<usize> {
+        let visible = self.shape.visible(self.first + query);
+        visible.start.max(self.positions.start)..visible.end.min(self.positions.end)
+    }
+
+    /// The tokens of a page that a query sees.
+    fn seen_of(&self, page: usize, query: usize) -> Range<usize> {
+        let seen = self.seen_by(query);
+        let first = page * PAGE;
+        let within = |position: usize| position.clamp(first, first + PAGE) - first;
+        within(seen.start)..within(seen.end)
+    }
+
+    /// The pages of the span, and the key head's part of each.
+    fn pages(&self) -> impl Iterator<Item = (usize, &[E::Element])> {
         let Range { start, end } = self.positions;
-        (start / PAGE..end.div_ceil(PAGE)).map(move |page| {
-            let part = self.cache.part(self.pages[page], self.kv_head);
-            let first = page * PAGE;
-            (
-                part,
-                start.max(first) - first..end.min(first + PAGE) - first,
-            )
-        })
+        (start / PAGE..end.div_ceil(PAGE))
+            .map(move |page| (page, self.cache.part(self.pages[page], self.kv_head)))
     }
 }
 
-/// Running softmax over the pages of a span, for each query head.
+/// Running softmax over the pages of a span, for each row of its queries.
 struct Partial<'a> {
-    /// Weighted sums of values, `(group, head_dim)`.
+    /// Weighted sums of values, `(rows, head_dim)`.
     sums: &'a mut [f32],
     maximums: &'a mut [f32],
     /// Sums of the weights.
     totals: &'a mut [f32],
 }
 
+impl<'a> Partial<'a> {
+    /// The parts of `numbers`.
+    fn of(numbers: &'a mut [f32], rows: usize, head_dim: usize) -> Self {
+        let (sums, rest) = numbers.split_at_mut(rows * head_dim);
+        let (maximums, rest) = rest.split_at_mut(rows);
+        Self {
+            sums,
+            maximums,
+            totals: &mut rest[..rows],
+        }
+    }
+}
+
 /// Computes a span into `partial`; `codes` is room for the queries as a kernel wants them.
-fn attend<E: Encoding + Vectors>(
+fn attend<'a, E: Encoding + Vectors>(
     isa: Isa,
     span: &Span<'_, E>,
-    partial: &mut [f32],
+    partial: &'a mut [f32],
     codes: &mut [f32],
-) {
-    let (sums, rest) = partial.split_at_mut(span.q.len());
-    let (maximums, totals) = rest.split_at_mut(span.shape.group());
-    sums.fill(0.0);
-    maximums.fill(f32::NEG_INFINITY);
-    totals.fill(0.0);
-    let partial = Partial {
-        sums,
-        maximums,
-        totals,
-    };
-    dispatch!(isa, attend(span, partial, codes));
+) -> Partial<'a> {
+    let mut partial = Partial::of(partial, span.rows(), span.shape.head_dim);
+    partial.sums.fill(0.0);
+    partial.maximums.fill(f32::NEG_INFINITY);
+    partial.totals.fill(0.0);
+    dispatch!(isa, attend(span, &mut partial, codes));
+    partial
 }
 
 /// What vectors need of an encoding: nothing where there are none.
@@ -304,54 +455,46 @@ trait Vectors {}
 #[cfg(not(target_arch = "x86_64"))]
 impl<E: Encoding> Vectors for E {}
 
-/// Partial results of splits, put together first to last.
-struct Combined<'a> {
+/// Query heads that may share a key head, and rows of queries that a span may have.
+pub const MAX_GROUP: usize = 64;
+
+/// Partial results of splits, put together first to last, row by row.
+struct Combined {
     head_dim: usize,
-    /// `(group, head_dim)`, weighted sums of values.
-    sums: &'a mut [f32],
     maximums: [f32; MAX_GROUP],
     totals: [f32; MAX_GROUP],
 }
 
-/// Query heads that may share a key head.
-pub const MAX_GROUP: usize = 64;
-
-impl<'a> Combined<'a> {
-    fn new(shape: &Shape, sums: &'a mut [f32]) -> Self {
-        assert!(
-            shape.group() <= MAX_GROUP,
-            "at most {MAX_GROUP} query heads share a key head"
-        );
-        sums.fill(0.0);
+impl Combined {
+    fn new(head_dim: usize) -> Self {
         Self {
-            head_dim: shape.head_dim,
-            sums,
+            head_dim,
             maximums: [f32::NEG_INFINITY; MAX_GROUP],
             totals: [0.0; MAX_GROUP],
         }
     }
 
-    fn add(&mut self, partial: &[f32]) {
-        let (sums, rest) = partial.split_at(self.sums.len());
-        let (maximums, totals) = rest.split_at(sums.len() / self.head_dim);
-        let heads = self
-            .sums
-            .chunks_exact_mut(self.head_dim)
-            .zip(sums.chunks_exact(self.head_dim));
-        for (head, (mine, other)) in heads.enumerate() {
-            let maximum = self.maximums[head].max(maximums[head]);
-            let keep = (self.maximums[head] - maximum).exp();
-            let take = (maximums[head] - maximum).exp();
-            for (mine, other) in mine.iter_mut().zip(other) {
+    /// Adds the rows of a split to `out`, weighted sums of values.
+    fn add(&mut self, rows: Range<usize>, partial: &Partial<'_>, out: &mut [f32]) {
+        let dim = self.head_dim;
+        for (row, mine) in rows.zip(out.chunks_exact_mut(dim)) {
+            let others = &partial.sums[row * dim..(row + 1) * dim];
+            let maximum = self.maximums[row].max(partial.maximums[row]);
+            let keep = (self.maximums[row] - maximum).exp();
+            let take = (partial.maximums[row] - maximum).exp();
+            for (mine, other) in mine.iter_mut().zip(others) {
                 *mine = *mine * keep + other * take;
             }
-            self.totals[head] = self.totals[head] * keep + totals[head] * take;
-            self.maximums[head] = maximum;
+            self.totals[row] = self.totals[row] * keep + partial.totals[row] * take;
+            self.maximums[row] = maximum;
         }
     }
 
-    fn finish(self) {
-        for (head, total) in self.sums.chunks_exact_mut(self.head_dim).zip(self.totals) {
+    fn finish(&self, rows: Range<usize>, out: &mut [f32]) {
+        for (total, head) in self.totals[rows]
+            .iter()
+            .zip(out.chunks_exact_mut(self.head_dim))
+        {
             let inverse = 1.0 / total;
             for x in head {
                 *x *= inverse;

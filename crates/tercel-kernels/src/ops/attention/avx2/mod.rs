@@ -66,7 +66,7 @@ pub(super) struct Page<'a, E: Encoding + ?Sized> {
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn attend<E: Vectors>(
     span: &Span<'_, E>,
-    partial: Partial<'_>,
+    partial: &mut Partial<'_>,
     codes: &mut [f32],
 ) {
     let Partial {
@@ -79,36 +79,49 @@ pub(super) unsafe fn attend<E: Vectors>(
         dim.is_multiple_of(8) && sums.len() == span.q.len(),
         "the reference takes other heads"
     );
+    let (queries, group) = (span.queries(), span.shape.group());
     // SAFETY: the features are those of this function.
-    let queries = unsafe { E::queries(span.q, dim, codes) };
-    let query_len = E::query_len(dim);
+    let rows = unsafe { E::queries(span.q, dim, codes) };
+    let row_len = E::query_len(dim);
     let mut pages = span.pages().peekable();
-    while let Some((part, seen)) = pages.next() {
-        let next = pages.peek().map_or(&[][..], |(next, _)| next);
-        let mut first = 0;
-        while first < maximums.len() {
-            let n = MAX_HEADS.min(maximums.len() - first);
-            let page = Page::<E> {
-                part,
-                // Once is enough.
-                next: if first == 0 { next } else { &[] },
-                seen: seen.clone(),
-                dim,
-                scale: span.shape.scale,
-            };
-            let queries = &queries[first * query_len..(first + n) * query_len];
-            let partial = &mut Partial {
-                sums: &mut sums[first * dim..(first + n) * dim],
-                maximums: &mut maximums[first..first + n],
-                totals: &mut totals[first..first + n],
-            };
-            match n {
-                1 => page.add::<1>(queries, partial),
-                2 => page.add::<2>(queries, partial),
-                3 => page.add::<3>(queries, partial),
-                _ => page.add::<MAX_HEADS>(queries, partial),
+    while let Some((number, part)) = pages.next() {
+        let next = pages.peek().map_or(&[][..], |(_, next)| next);
+        let (first, last) = (span.seen_of(number, 0), span.seen_of(number, queries - 1));
+        // Most pages all queries see alike; at both ends each sees another part.
+        let step = if first == last { queries } else { 1 };
+        let mut is_next_fetched = false;
+        for query in (0..queries).step_by(step) {
+            let seen = span.seen_of(number, query);
+            if seen.is_empty() {
+                continue;
             }
-            first += n;
+            let end = (query + step) * group;
+            let mut row = query * group;
+            while row < end {
+                let n = MAX_HEADS.min(end - row);
+                let page = Page::<E> {
+                    part,
+                    // Once is enough.
+                    next: if is_next_fetched { &[] } else { next },
+                    seen: seen.clone(),
+                    dim,
+                    scale: span.shape.scale,
+                };
+                is_next_fetched = true;
+                let queries = &rows[row * row_len..(row + n) * row_len];
+                let partial = &mut Partial {
+                    sums: &mut sums[row * dim..(row + n) * dim],
+                    maximums: &mut maximums[row..row + n],
+                    totals: &mut totals[row..row + n],
+                };
+                match n {
+                    1 => page.add::<1>(queries, partial),
+                    2 => page.add::<2>(queries, partial),
+                    3 => page.add::<3>(queries, partial),
+                    _ => page.add::<MAX_HEADS>(queries, partial),
+                }
+                row += n;
+            }
         }
     }
 }
