@@ -54,11 +54,11 @@ fn refuse_each(name: &str, builder: impl Fn() -> EngineBuilder, family: &Family)
         let loaded = load();
         let Some(bytes) = refused() else {
             // All of the arena is there now: replies ask for no more.
-            let left = PASSING.load(Ordering::SeqCst);
             refuse_after(0);
             assert_eq!(replies(family, &loaded.unwrap()), want, "{name}");
             assert_eq!(refused(), None, "{name}: the arena grew");
-            return n - left;
+            refuse_after(NONE);
+            return n;
         };
         let error = loaded.expect_err(name);
         assert_eq!(error.kind(), "out_of_memory", "{name}, {n}: {error}");
@@ -104,7 +104,7 @@ static PASSING: AtomicUsize = AtomicUsize::new(NONE);
 /// The bytes of the one that was refused.
 static REFUSED: AtomicUsize = AtomicUsize::new(NONE);
 
-/// Has one allocation of the arena refused, after `n` that are not.
+/// Has one allocation of the arena refused, after `n` that are not; none, with [`NONE`].
 fn refuse_after(n: usize) {
     REFUSED.store(NONE, Ordering::SeqCst);
     PASSING.store(n, Ordering::SeqCst);

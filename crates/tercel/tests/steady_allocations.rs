@@ -2,7 +2,7 @@
 //!
 //! What the engine's threads allocate for a short and for a long reply to the same prompt is
 //! counted; the difference is that of the tokens in between. What the assembly of their text takes
-//! is counted beside it, and the rest must be next to nothing.
+//! is counted beside it, and the rest must not grow with the tokens.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
 mod families;
@@ -19,14 +19,24 @@ use tercel_text::{PromptEnd, ReplyStream};
 /// Tokens of the two replies.
 const SHORT: usize = 64;
 const LONG: usize = 192;
-/// The text of the whole reply grows twice as large now and then.
-const GROWTH: usize = 4;
+/// Full attention, a window, both, quantized weights, recurrent layers, experts.
+const FAMILIES: [&str; 6] = [
+    "llama",
+    "mistral-window",
+    "gemma3",
+    "qwen3-mlx-4bit",
+    "qwen3_5",
+    "qwen3_moe",
+];
+/// What does not recur: the text of the whole reply doubles its room now and then, and an unfinished
+/// character may be left at the end. Less than a sixteenth of an allocation for each token.
+const GROWTH: usize = 8;
 
 #[test]
 fn steady_decoding_allocates_nothing_but_text() {
     IS_ENGINE.set(false);
-    for name in Family::names() {
-        let family = Family::open(&name);
+    for name in FAMILIES {
+        let family = Family::open(name);
         let engine = family.builder().threads(2).load().unwrap();
         for crowd in [1, 4] {
             for temperature in [0.0, 0.8] {
