@@ -16,6 +16,7 @@ mod direction;
 mod documents;
 mod format;
 mod fuzz;
+mod loom;
 mod models;
 mod process;
 mod test;
@@ -27,6 +28,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
+use workspace::Workspace;
+
 const USAGE: &str = "\
 usage: cargo xtask <task>
 
@@ -34,7 +37,8 @@ tasks:
   test [-- ARGS]                  every test, the real models included; ARGS go to the test
                                   runner (`-- -p tercel-text`, `-- name_of_a_test`)
   ci                              formatting, lints, the rules of the workspace, documentation,
-                                  licences, then `test`
+                                  licences, then `loom` and `test`
+  loom                            what threads share, in every order of events
   fuzz [TARGET] [--seconds N]     each fuzz target, or one, for N seconds (default 60)";
 
 /// What to do, as the command line says it.
@@ -45,6 +49,7 @@ enum Task {
         args: Vec<String>,
     },
     Ci,
+    Loom,
     Fuzz {
         target: Option<String>,
         seconds: u64,
@@ -76,6 +81,7 @@ fn run(task: Task) -> Result<()> {
         }
         Task::Test { args } => test::run(&args, test::is_gate()),
         Task::Ci => ci::run(),
+        Task::Loom => loom::run(&Workspace::load()?),
         Task::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
     }
 }
@@ -93,6 +99,8 @@ fn parse(args: impl Iterator<Item = String>) -> Result<Task, String> {
         ("test", [other, ..]) => Err(format!("`{other}` comes after `--`: test -- {other}")),
         ("ci", []) => Ok(Task::Ci),
         ("ci", [other, ..]) => Err(format!("ci takes no arguments, found `{other}`")),
+        ("loom", []) => Ok(Task::Loom),
+        ("loom", [other, ..]) => Err(format!("loom takes no arguments, found `{other}`")),
         ("fuzz", rest) => parse_fuzz(rest),
         (other, _) => Err(format!("unknown task `{other}`")),
     }
@@ -141,6 +149,7 @@ mod tests {
             ("test -- -p tercel-text", test(&["-p", "tercel-text"])),
             ("test --help", Task::Help),
             ("ci", Task::Ci),
+            ("loom", Task::Loom),
             ("fuzz", fuzz(None, 60)),
             ("fuzz gguf --seconds 5", fuzz(Some("gguf"), 5)),
             ("fuzz --seconds 5", fuzz(None, 5)),
@@ -153,6 +162,7 @@ mod tests {
             ("tests", "`tests`"),
             ("test -p x", "test -- -p"),
             ("ci fast", "`fast`"),
+            ("loom pool", "`pool`"),
             ("fuzz a b", "`b`"),
             ("fuzz --seconds", "needs a number"),
             ("fuzz --seconds 0", "`0`"),

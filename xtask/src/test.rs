@@ -7,19 +7,20 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::workspace::Workspace;
-use crate::{ci, models, process, tokenizers};
+use crate::{ci, loom, models, process, tokenizers};
 
 /// More than any run takes; a single test is ended much earlier (`.config/nextest.toml`).
 const LIMIT: Duration = Duration::from_secs(2700);
 
-/// Provides models and tokenizers and runs the tests that `args` choose, by default all.
+/// Provides models and tokenizers and runs the tests that `args` choose, by default all. At the
+/// gate, lints come first and the models of loom last.
 ///
 /// # Errors
-/// When one of them cannot be had, a lint complains (with `lint`), or a test fails.
-pub(crate) fn run(args: &[String], lint: bool) -> Result<()> {
+/// When one of them cannot be had, a lint complains (at the gate), or a test fails.
+pub(crate) fn run(args: &[String], at_gate: bool) -> Result<()> {
     let started = Instant::now();
     let workspace = Workspace::load()?;
-    if lint {
+    if at_gate {
         ci::lint(&workspace)?;
     }
     let mut files = models::provide(&workspace)?;
@@ -33,6 +34,9 @@ pub(crate) fn run(args: &[String], lint: bool) -> Result<()> {
     runner.doc_tests()?;
     if args.is_empty() {
         runner.instruction_sets()?;
+        if at_gate {
+            loom::run(&runner.workspace)?;
+        }
     }
     say!("all passed in {} s", started.elapsed().as_secs());
     Ok(())

@@ -31,11 +31,15 @@ impl Workspace {
         self.metadata.workspace_root.as_std_path()
     }
 
+    /// Where cargo builds.
+    pub(crate) fn target(&self) -> &Path {
+        self.metadata.target_directory.as_std_path()
+    }
+
     /// The release build of the `tercel` command, whether it exists or not.
     pub(crate) fn tercel(&self) -> PathBuf {
         let name = format!("tercel{}", std::env::consts::EXE_SUFFIX);
-        let target = self.metadata.target_directory.as_std_path();
-        target.join("release").join(name)
+        self.target().join("release").join(name)
     }
 
     /// The members.

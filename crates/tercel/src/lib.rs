@@ -60,6 +60,7 @@ mod score;
 pub mod source;
 mod speculate;
 mod stream;
+mod sync;
 mod thinking;
 mod verify;
 mod wake;

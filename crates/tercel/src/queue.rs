@@ -1,10 +1,11 @@
 //! Where requests wait for the engine's thread: bounded, the most urgent first, then in order.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use crate::error::Error;
 use crate::job::{Job, Task};
+use crate::sync::{Mutex, MutexGuard};
 use crate::wake::Wake;
 
 /// Waiting requests.
@@ -98,7 +99,8 @@ impl Queue {
         Some(state.waiting.swap_remove(next))
     }
 
-    /// Lets a request that was popped wait again, at its old place.
+    /// Lets a request that was popped wait again, at its old place, even where another has come
+    /// meanwhile: one more than the capacity may wait then.
     pub(crate) fn put_back(&self, waiting: Waiting) {
         self.lock().waiting.push(waiting);
     }
@@ -146,3 +148,6 @@ impl Refused {
         }
     }
 }
+
+#[cfg(all(test, loom))]
+mod models;

@@ -1,7 +1,9 @@
 //! Wakes the engine's thread when there may be something to do.
 
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::PoisonError;
 use std::time::Instant;
+
+use crate::sync::{Condvar, Mutex};
 
 /// A flag that stays up until its one waiter has seen it, so that no call is lost.
 #[derive(Debug, Default)]

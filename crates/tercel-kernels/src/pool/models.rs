@@ -1,5 +1,4 @@
-//! The pool in every order of events. Run with
-//! `RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=2 cargo test --release -p tercel-kernels --lib pool::models`.
+//! The pool in every order of events. `cargo xtask loom` runs them.
 //!
 //! Threads that loom never lets run, or that wait for each other, fail a model; so does an access
 //! to a cell that another thread may be using.

@@ -3,6 +3,7 @@
 use tercel_kernels::ops::gated::{Activation, gated};
 use tercel_kernels::ops::matmul::{Product, matmul};
 use tercel_kernels::ops::route;
+use tercel_kernels::{AlignedVec, AllocError};
 
 use super::Cpu;
 use crate::backend::{Act, Backend, MixtureId};
@@ -11,10 +12,10 @@ use crate::runner::Options;
 
 /// Which tokens go to which experts.
 pub(super) struct Routes {
-    experts: Vec<u32>,
-    weights: Vec<f32>,
-    offsets: Vec<u32>,
-    choices: Vec<u32>,
+    experts: AlignedVec<u32>,
+    weights: AlignedVec<f32>,
+    offsets: AlignedVec<u32>,
+    choices: AlignedVec<u32>,
 }
 
 impl Routes {
@@ -26,14 +27,14 @@ impl Routes {
         [choices, choices, experts, choices]
     }
 
-    pub(super) fn new(lens: [usize; 4]) -> Self {
+    pub(super) fn new(lens: [usize; 4]) -> Result<Self, AllocError> {
         let [experts, weights, offsets, choices] = lens;
-        Self {
-            experts: vec![0; experts],
-            weights: vec![0.0; weights],
-            offsets: vec![0; offsets],
-            choices: vec![0; choices],
-        }
+        Ok(Self {
+            experts: AlignedVec::zeroed(experts)?,
+            weights: AlignedVec::zeroed(weights)?,
+            offsets: AlignedVec::zeroed(offsets)?,
+            choices: AlignedVec::zeroed(choices)?,
+        })
     }
 }
 

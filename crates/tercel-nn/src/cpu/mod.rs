@@ -109,7 +109,7 @@ impl Cpu {
         };
         let kv = KvCache::new(&plan.attentions, &plan.recurrents, options)
             .map_err(short("the KV cache"))?;
-        let routes = Routes::new(Routes::lens(&plan, options));
+        let routes = Routes::new(Routes::lens(&plan, options)).map_err(short("the workspace"))?;
         let buffers = |sizes: &mut dyn Iterator<Item = usize>| {
             sizes.map(AlignedVec::zeroed).collect::<Result<Vec<_>, _>>()
         };

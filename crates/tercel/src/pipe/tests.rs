@@ -24,7 +24,7 @@ fn reply(stop_reason: StopReason) -> Reply {
     }
 }
 
-fn open(capacity: usize) -> (Sender, Receiver) {
+pub(super) fn open(capacity: usize) -> (Sender, Receiver) {
     pipe(
         capacity,
         Instant::now(),
@@ -33,7 +33,7 @@ fn open(capacity: usize) -> (Sender, Receiver) {
     )
 }
 
-fn delta(token_index: usize) -> Event {
+pub(super) fn delta(token_index: usize) -> Event {
     Event::Delta {
         text: "x".into(),
         token_index,
@@ -48,7 +48,7 @@ fn reason(event: Option<Result<Event, Error>>) -> StopReason {
 }
 
 /// Waits for room as the engine's thread does; whether anybody still reads.
-fn wait_for_room(sender: &Sender) -> bool {
+pub(super) fn wait_for_room(sender: &Sender) -> bool {
     while !sender.has_room() && !sender.is_cancelled() {
         sender.0.producer.wait(None);
     }
