@@ -18,6 +18,7 @@ mod format;
 mod fuzz;
 mod models;
 mod process;
+mod soak;
 mod test;
 mod tokenizers;
 mod unsafe_code;
@@ -35,7 +36,14 @@ tasks:
                                   runner (`-- -p tercel-text`, `-- name_of_a_test`)
   ci                              formatting, lints, the rules of the workspace, documentation,
                                   licences, then `test`
-  fuzz [TARGET] [--seconds N]     each fuzz target, or one, for N seconds (default 60)";
+  fuzz [TARGET] [--seconds N]     each fuzz target, or one, for N seconds (default 60)
+  soak [--minutes N | --hours N]  mixed load on an engine, both models in turn (default 10 minutes):
+                                  flat memory, nothing left behind, right replies
+  soak --determinism [--requests N]
+                                  N requests (default 200) to both models and every family: the
+                                  same tokens under every setting, and after a restart
+       [--seed N] [--model M]...  both: another load; only these models, each by its name, as a
+                                  file, or as one of test-data/checkpoints";
 
 /// What to do, as the command line says it.
 #[derive(Debug, PartialEq, Eq)]
@@ -49,6 +57,7 @@ enum Task {
         target: Option<String>,
         seconds: u64,
     },
+    Soak(soak::Soak),
 }
 
 fn main() -> ExitCode {
@@ -77,6 +86,7 @@ fn run(task: Task) -> Result<()> {
         Task::Test { args } => test::run(&args, test::is_gate()),
         Task::Ci => ci::run(),
         Task::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
+        Task::Soak(soak) => soak.run(),
     }
 }
 
@@ -94,6 +104,7 @@ fn parse(args: impl Iterator<Item = String>) -> Result<Task, String> {
         ("ci", []) => Ok(Task::Ci),
         ("ci", [other, ..]) => Err(format!("ci takes no arguments, found `{other}`")),
         ("fuzz", rest) => parse_fuzz(rest),
+        ("soak", rest) => soak::Soak::parse(rest).map(Task::Soak),
         (other, _) => Err(format!("unknown task `{other}`")),
     }
 }
@@ -157,6 +168,7 @@ mod tests {
             ("fuzz --seconds", "needs a number"),
             ("fuzz --seconds 0", "`0`"),
             ("fuzz --jobs", "`--jobs`"),
+            ("soak --fast", "`--fast`"),
         ] {
             let problem = parsed(line).expect_err(line);
             assert!(problem.contains(part), "{line}: {problem}");

@@ -4,6 +4,8 @@
 
 mod families;
 
+use std::fs;
+use std::process::Command;
 use std::thread;
 
 use families::Family;
@@ -11,6 +13,11 @@ use tercel::{CacheMiss, Engine, EngineBuilder, PrefixCache, Request, Stream, Wor
 
 /// Requests at work together.
 const CROWD: usize = 8;
+
+/// The family that another process is to ask, a saved state for it, and what it says of itself.
+const CHILD: &str = "TERCEL_TEST_RESTARTED";
+const CHILD_STATE: &str = "TERCEL_TEST_RESTARTED_STATE";
+const ANSWER: &str = "token ids: ";
 
 fn requests(family: &Family) -> Vec<Request> {
     let n = std::env::var("TERCEL_TEST_REQUESTS");
@@ -81,6 +88,55 @@ fn one_seed_one_text_alone_and_in_a_crowd() {
             "plain, in a crowd",
         );
     }
+}
+
+#[test]
+fn one_seed_one_text_before_and_after_a_restart() {
+    // Full attention, a sliding window with full attention, and recurrent layers.
+    for name in ["llama", "gemma3", "qwen3_5"] {
+        let family = Family::open(name);
+        // One is greedy, the others sampled.
+        let requests = &requests(&family)[..3];
+        let engine = family.builder().threads(1).load().expect("a model");
+        let want = replies(&engine, requests, 1);
+        let shared = family.tokens(1, 512);
+        engine
+            .generate(Request::tokens(shared.clone()).max_new_tokens(1))
+            .expect("a reply");
+        let state = engine.export_state(&shared).expect("running");
+        let place = tempfile::tempdir().expect("a folder");
+        let file = place.path().join("state");
+        fs::write(&file, state.expect("it is kept")).expect("written");
+        let child = Command::new(std::env::current_exe().expect("this program"))
+            .args(["--exact", "child", "--nocapture", "--test-threads=1"])
+            .env(CHILD, name)
+            .env(CHILD_STATE, &file)
+            .output()
+            .expect("another process");
+        let said = String::from_utf8_lossy(&child.stdout);
+        let answer = said.lines().find_map(|line| line.split_once(ANSWER));
+        let (_, answer) = answer.unwrap_or_else(|| panic!("{child:?}"));
+        let got: Vec<Vec<u32>> = serde_json::from_str(answer).expect("token ids");
+        assert_eq!(got, want, "{name}");
+    }
+}
+
+/// No test of its own: the process after a restart, which tells its replies. What was saved before
+/// must be of use to them.
+#[test]
+fn child() {
+    let Ok(name) = std::env::var(CHILD) else {
+        return;
+    };
+    let family = Family::open(&name);
+    let builder = family.builder().threads(2).prefill_chunk(16);
+    let engine = builder.max_sequences(CROWD).load().expect("a model");
+    let state = fs::read(std::env::var_os(CHILD_STATE).expect("set as well")).expect("a file");
+    let taken = engine.import_state(&family.tokens(1, 512), &state);
+    assert!(taken.expect("the same model") > 0);
+    let replies = replies(&engine, &requests(&family)[..3], CROWD);
+    assert!(engine.kv_usage().expect("running").reused_tokens > 0);
+    println!("\n{ANSWER}{}", serde_json::json!(replies));
 }
 
 #[test]

@@ -74,8 +74,15 @@ impl Arguments {
         let (mut is_determinism, mut kv_type) = (false, None);
         let mut subjects = Vec::new();
         let mut args = args;
-        while let Some(flag) = args.next() {
-            let mut value = || args.next().ok_or_else(|| format!("`{flag}` needs a value"));
+        while let Some(arg) = args.next() {
+            let (flag, attached) = match arg.split_once('=') {
+                Some((flag, value)) => (flag.to_owned(), Some(value.to_owned())),
+                None => (arg, None),
+            };
+            let value = || {
+                let value = attached.or_else(|| args.next());
+                value.ok_or_else(|| format!("`{flag}` needs a value"))
+            };
             match flag.as_str() {
                 "--minutes" => minutes = Some(above_zero(&flag, &value()?)?),
                 "--requests" => requests = Some(above_zero(&flag, &value()?)?),
@@ -144,7 +151,7 @@ mod tests {
     #[test]
     fn command_lines_are_read_or_refused_by_name() {
         let parsed = |line: &str| Arguments::parse(line.split_whitespace().map(str::to_owned));
-        let read = parsed("--minutes 0.5 --seed 7 --model a.gguf --family llama").expect("read");
+        let read = parsed("--minutes=0.5 --seed 7 --model a.gguf --family llama").expect("read");
         let want = Arguments {
             task: Task::Load {
                 time: Duration::from_secs(30),

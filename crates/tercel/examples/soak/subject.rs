@@ -82,7 +82,7 @@ impl Subject {
         };
         request
             .seed(own)
-            .max_new_tokens(8 + i % 9)
+            .max_new_tokens(8 + i % if self.is_large() { 9 } else { 33 })
             .ignore_eos(!i.is_multiple_of(7))
     }
 }
