@@ -443,9 +443,8 @@ impl<'a> Field<'a> {
             (Request::prompt("a").temperature(9.0), "invalid_parameter"),
             (Request::chat(Vec::new()), "empty_messages"),
         ]);
-        let refused = match self.engine.stream(request) {
-            Ok(_) => return Err(format!("what is {kind} was accepted").into()),
-            Err(error) => error,
+        let Err(refused) = self.engine.stream(request) else {
+            return Err(format!("what is {kind} was accepted").into());
         };
         // Whether there are messages is looked at before whether there is a template.
         if refused.kind() != kind {
