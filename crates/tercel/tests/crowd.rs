@@ -95,10 +95,8 @@ fn one_seed_one_text_before_and_after_a_restart() {
     // Full attention, a sliding window with full attention, and recurrent layers.
     for name in ["llama", "gemma3", "qwen3_5"] {
         let family = Family::open(name);
-        // One is greedy, the others sampled.
-        let requests = &requests(&family)[..3];
         let engine = family.builder().threads(1).load().expect("a model");
-        let want = replies(&engine, requests, 1);
+        let want = replies(&engine, &requests_of_a_restart(&family), 1);
         let shared = family.tokens(1, 512);
         engine
             .generate(Request::tokens(shared.clone()).max_new_tokens(1))
@@ -121,6 +119,20 @@ fn one_seed_one_text_before_and_after_a_restart() {
     }
 }
 
+/// Greedy and sampled ones, two of which go on from what is saved.
+fn requests_of_a_restart(family: &Family) -> Vec<Request> {
+    let saved = family.tokens(1, 512);
+    let go_on = (0..2).map(|i| {
+        let tokens = [saved.clone(), family.tokens(2 + i, 30)].concat();
+        Request::tokens(tokens)
+            .seed(i)
+            .temperature([0.0, 0.9][i as usize])
+            .max_new_tokens(20)
+            .ignore_eos(true)
+    });
+    go_on.chain(requests(family).into_iter().take(3)).collect()
+}
+
 /// No test of its own: the process after a restart, which tells its replies. What was saved before
 /// must be of use to them.
 #[test]
@@ -134,7 +146,7 @@ fn child() {
     let state = fs::read(std::env::var_os(CHILD_STATE).expect("set as well")).expect("a file");
     let taken = engine.import_state(&family.tokens(1, 512), &state);
     assert!(taken.expect("the same model") > 0);
-    let replies = replies(&engine, &requests(&family)[..3], CROWD);
+    let replies = replies(&engine, &requests_of_a_restart(&family), CROWD);
     assert!(engine.kv_usage().expect("running").reused_tokens > 0);
     println!("\n{ANSWER}{}", serde_json::json!(replies));
 }

@@ -24,19 +24,22 @@ struct Case {
     chunk: usize,
     speculation: bool,
     cache: bool,
+    /// Whether the model guesses for itself.
+    draft: bool,
     /// What each round is, and how many requests are at work at once in it.
     rounds: &'static [(&'static str, usize)],
     /// One request in so many, of small and of large models.
     one_in: [usize; 2],
 }
 
-const CASES: [Case; 5] = [
+const CASES: [Case; 6] = [
     Case {
         what: "1 thread, chunks of 512, guesses",
         threads: 1,
         chunk: 512,
         speculation: true,
         cache: true,
+        draft: false,
         rounds: &[("cold", CROWD), ("cached", CROWD)],
         one_in: [1, 1],
     },
@@ -46,6 +49,7 @@ const CASES: [Case; 5] = [
         chunk: 64,
         speculation: false,
         cache: true,
+        draft: false,
         rounds: &[("cold", CROWD), ("cached", CROWD)],
         one_in: [1, 1],
     },
@@ -55,6 +59,7 @@ const CASES: [Case; 5] = [
         chunk: 16,
         speculation: true,
         cache: true,
+        draft: false,
         rounds: &[("cold", CROWD), ("cached, alone", 1)],
         one_in: [1, 1],
     },
@@ -64,8 +69,20 @@ const CASES: [Case; 5] = [
         chunk: 256,
         speculation: false,
         cache: false,
+        draft: false,
         rounds: &[("cold", CROWD)],
         one_in: [1, 1],
+    },
+    // Twice the work, and most guesses are right.
+    Case {
+        what: "2 threads, chunks of 64, a draft model",
+        threads: 2,
+        chunk: 64,
+        speculation: true,
+        cache: true,
+        draft: true,
+        rounds: &[("cold", CROWD), ("cached, alone", 1)],
+        one_in: [2, 10],
     },
     // A pass for each token of a prompt is slow.
     Case {
@@ -74,6 +91,7 @@ const CASES: [Case; 5] = [
         chunk: 1,
         speculation: true,
         cache: true,
+        draft: false,
         rounds: &[("cold", CROWD), ("cached", CROWD)],
         one_in: [4, 10],
     },
@@ -166,7 +184,14 @@ fn check(
         if !case.cache {
             engine = engine.prefix_cache(without.clone());
         }
-        let engine = engine.load()?;
+        if case.draft {
+            engine = engine.draft(subject.path());
+        }
+        let engine = match engine.load() {
+            // Recurrent layers cannot take back what proves wrong.
+            Err(tercel::Error::InvalidParameter { field: "draft", .. }) => continue,
+            other => other?,
+        };
         for (round, at_once) in case.rounds {
             let replies = replies(&engine, &requests, *at_once)?;
             for reply in &replies {
@@ -306,6 +331,14 @@ impl Report {
                 self.now,
                 got.len(),
                 chosen.len()
+            );
+        }
+        if self.is_large {
+            let seconds = self.started.elapsed().as_secs();
+            say!(
+                "{}, {what}: {} replies after {seconds} s",
+                self.now,
+                got.len()
             );
         }
         for ((i, got), request) in chosen.iter().zip(got).zip(requests) {

@@ -37,14 +37,19 @@ impl Subject {
         self.family.is_none()
     }
 
-    pub(crate) fn builder(&self) -> EngineBuilder {
+    /// Where it lies.
+    pub(crate) fn path(&self) -> String {
         match (&self.family, &self.chosen) {
-            (Some(family), _) => family.builder(),
-            (None, Chosen::File(path)) => {
-                let builder = Engine::builder(path.display().to_string());
-                builder.max_context(1024).offline(true)
-            }
-            (None, Chosen::Family(_)) => unreachable!("opened as a family"),
+            (Some(family), _) => family.path(),
+            (None, Chosen::File(path)) => path.display().to_string(),
+            (None, Chosen::Family(name)) => name.clone(),
+        }
+    }
+
+    pub(crate) fn builder(&self) -> EngineBuilder {
+        match &self.family {
+            Some(family) => family.builder(),
+            None => Engine::builder(self.path()).max_context(1024).offline(true),
         }
     }
 

@@ -115,6 +115,8 @@ fn load(subject: &Subject) -> Result<Engine, Problem> {
         .kv_tokens(CONTEXTS * 1024)
         .queue_capacity(QUEUE)
         .prefill_chunk(128)
+        // Pages that are touched for the first time would look like growth.
+        .commit_memory(true)
         .prefix_cache(cache);
     Ok(builder.load()?)
 }
