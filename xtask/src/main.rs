@@ -19,6 +19,7 @@ mod fuzz;
 mod loom;
 mod models;
 mod process;
+mod soak;
 mod test;
 mod tokenizers;
 mod unsafe_code;
@@ -39,7 +40,14 @@ tasks:
   ci                              formatting, lints, the rules of the workspace, documentation,
                                   licences, then `loom` and `test`
   loom                            what threads share, in every order of events
-  fuzz [TARGET] [--seconds N]     each fuzz target, or one, for N seconds (default 60)";
+  fuzz [TARGET] [--seconds N]     each fuzz target, or one, for N seconds (default 60)
+  soak [--minutes N | --hours N]  mixed load on an engine, both models in turn (default 10 minutes):
+                                  flat memory, nothing left behind, right replies
+  soak --determinism [--requests N]
+                                  N requests (default 200) to both models and every family: the
+                                  same tokens under every setting, and after a restart
+       [--seed N] [--model M]...  both: another load; only these models, each by its name, as a
+                                  file, or as one of test-data/checkpoints";
 
 /// What to do, as the command line says it.
 #[derive(Debug, PartialEq, Eq)]
@@ -54,6 +62,7 @@ enum Task {
         target: Option<String>,
         seconds: u64,
     },
+    Soak(soak::Soak),
 }
 
 fn main() -> ExitCode {
@@ -83,6 +92,7 @@ fn run(task: Task) -> Result<()> {
         Task::Ci => ci::run(),
         Task::Loom => loom::run(&Workspace::load()?),
         Task::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
+        Task::Soak(soak) => soak.run(),
     }
 }
 
@@ -102,6 +112,7 @@ fn parse(args: impl Iterator<Item = String>) -> Result<Task, String> {
         ("loom", []) => Ok(Task::Loom),
         ("loom", [other, ..]) => Err(format!("loom takes no arguments, found `{other}`")),
         ("fuzz", rest) => parse_fuzz(rest),
+        ("soak", rest) => soak::Soak::parse(rest).map(Task::Soak),
         (other, _) => Err(format!("unknown task `{other}`")),
     }
 }
@@ -167,6 +178,7 @@ mod tests {
             ("fuzz --seconds", "needs a number"),
             ("fuzz --seconds 0", "`0`"),
             ("fuzz --jobs", "`--jobs`"),
+            ("soak --fast", "`--fast`"),
         ] {
             let problem = parsed(line).expect_err(line);
             assert!(problem.contains(part), "{line}: {problem}");

@@ -11,7 +11,7 @@ use crate::process;
 use crate::workspace::Workspace;
 
 /// A model, and the variable by which tests find its file.
-const MODELS: [(&str, &str); 2] = [
+pub(crate) const MODELS: [(&str, &str); 2] = [
     ("smollm2:135m", "TERCEL_TEST_SMOLLM2"),
     ("gemma3:270m", "TERCEL_TEST_GEMMA3"),
 ];
@@ -24,9 +24,17 @@ const MODELS: [(&str, &str); 2] = [
 /// # Errors
 /// When a model cannot be had: no test is skipped for want of one.
 pub(crate) fn provide(workspace: &Workspace) -> Result<Vec<(&'static str, PathBuf)>> {
+    provide_some(workspace, &MODELS.map(|(model, _)| model))
+}
+
+/// [`provide`] for the models with these names.
+pub(crate) fn provide_some(
+    workspace: &Workspace,
+    names: &[&str],
+) -> Result<Vec<(&'static str, PathBuf)>> {
     let mut found = Vec::new();
     let mut wanted = Vec::new();
-    for (model, variable) in MODELS {
+    for (model, variable) in MODELS.into_iter().filter(|(name, _)| names.contains(name)) {
         match std::env::var_os(variable) {
             Some(path) if !path.is_empty() => found.push((variable, existing(variable, path)?)),
             _ => wanted.push((model, variable)),

@@ -3,7 +3,11 @@
 //! `TERCEL_TEST_REQUESTS` sets how many requests each family gets.
 
 mod families;
+#[path = "families/names.rs"]
+mod names;
 
+use std::fs;
+use std::process::Command;
 use std::thread;
 
 use families::Family;
@@ -11,6 +15,11 @@ use tercel::{CacheMiss, Engine, EngineBuilder, PrefixCache, Request, Stream, Wor
 
 /// Requests at work together.
 const CROWD: usize = 8;
+
+/// The family that another process is to ask, a saved state for it, and what it says of itself.
+const CHILD: &str = "TERCEL_TEST_RESTARTED";
+const CHILD_STATE: &str = "TERCEL_TEST_RESTARTED_STATE";
+const ANSWER: &str = "token ids: ";
 
 fn requests(family: &Family) -> Vec<Request> {
     let n = std::env::var("TERCEL_TEST_REQUESTS");
@@ -46,7 +55,7 @@ fn replies(engine: &Engine, requests: &[Request], at_once: usize) -> Vec<Vec<u32
 
 #[test]
 fn one_seed_one_text_alone_and_in_a_crowd() {
-    for name in Family::names() {
+    for name in names::names() {
         let family = Family::open(&name);
         let requests = requests(&family);
         let without = PrefixCache {
@@ -81,6 +90,67 @@ fn one_seed_one_text_alone_and_in_a_crowd() {
             "plain, in a crowd",
         );
     }
+}
+
+#[test]
+fn one_seed_one_text_before_and_after_a_restart() {
+    // Full attention, a sliding window with full attention, and recurrent layers.
+    for name in ["llama", "gemma3", "qwen3_5"] {
+        let family = Family::open(name);
+        let engine = family.builder().threads(1).load().expect("a model");
+        let want = replies(&engine, &requests_of_a_restart(&family), 1);
+        let shared = family.tokens(1, 512);
+        engine
+            .generate(Request::tokens(shared.clone()).max_new_tokens(1))
+            .expect("a reply");
+        let state = engine.export_state(&shared).expect("running");
+        let place = tempfile::tempdir().expect("a folder");
+        let file = place.path().join("state");
+        fs::write(&file, state.expect("it is kept")).expect("written");
+        let child = Command::new(std::env::current_exe().expect("this program"))
+            .args(["--exact", "child", "--nocapture", "--test-threads=1"])
+            .env(CHILD, name)
+            .env(CHILD_STATE, &file)
+            .output()
+            .expect("another process");
+        let said = String::from_utf8_lossy(&child.stdout);
+        let answer = said.lines().find_map(|line| line.split_once(ANSWER));
+        let (_, answer) = answer.unwrap_or_else(|| panic!("{child:?}"));
+        let got: Vec<Vec<u32>> = serde_json::from_str(answer).expect("token ids");
+        assert_eq!(got, want, "{name}");
+    }
+}
+
+/// Greedy and sampled ones, two of which go on from what is saved.
+fn requests_of_a_restart(family: &Family) -> Vec<Request> {
+    let saved = family.tokens(1, 512);
+    let go_on = (0..2).map(|i| {
+        let tokens = [saved.clone(), family.tokens(2 + i, 30)].concat();
+        Request::tokens(tokens)
+            .seed(i)
+            .temperature([0.0, 0.9][i as usize])
+            .max_new_tokens(20)
+            .ignore_eos(true)
+    });
+    go_on.chain(requests(family).into_iter().take(3)).collect()
+}
+
+/// No test of its own: the process after a restart, which tells its replies. What was saved before
+/// must be of use to them.
+#[test]
+fn child() {
+    let Ok(name) = std::env::var(CHILD) else {
+        return;
+    };
+    let family = Family::open(&name);
+    let builder = family.builder().threads(2).prefill_chunk(16);
+    let engine = builder.max_sequences(CROWD).load().expect("a model");
+    let state = fs::read(std::env::var_os(CHILD_STATE).expect("set as well")).expect("a file");
+    let taken = engine.import_state(&family.tokens(1, 512), &state);
+    assert!(taken.expect("the same model") > 0);
+    let replies = replies(&engine, &requests_of_a_restart(&family), CROWD);
+    assert!(engine.kv_usage().expect("running").reused_tokens > 0);
+    println!("\n{ANSWER}{}", serde_json::json!(replies));
 }
 
 #[test]

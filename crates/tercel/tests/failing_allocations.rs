@@ -14,7 +14,7 @@ use std::ptr::null_mut;
 use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 
 use families::Family;
-use tercel::{Engine, EngineBuilder, Error, KvType, Request};
+use tercel::{Engine, EngineBuilder, KvType, Request};
 
 /// How many refusals are tried at least, over all models.
 const REFUSALS: usize = 500;

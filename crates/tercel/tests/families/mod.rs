@@ -52,19 +52,6 @@ impl Family {
         Self { vocab, directory }
     }
 
-    /// The names of all checkpoints.
-    pub(crate) fn names() -> Vec<String> {
-        let entries = fs::read_dir(checkpoints()).expect("a folder");
-        let folders = entries
-            .map(|entry| entry.expect("an entry"))
-            .filter(|entry| entry.path().is_dir());
-        let mut names: Vec<_> = folders
-            .map(|entry| entry.file_name().to_string_lossy().into_owned())
-            .collect();
-        names.sort();
-        names
-    }
-
     /// Where it lies.
     pub(crate) fn path(&self) -> String {
         self.directory.path().display().to_string()
@@ -87,7 +74,7 @@ impl Family {
     }
 }
 
-fn checkpoints() -> PathBuf {
+pub(crate) fn checkpoints() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../test-data/checkpoints")
 }
 
