@@ -6,7 +6,6 @@ use std::time::Duration;
 use tercel::KvType;
 
 use crate::Problem;
-use crate::families::Family;
 
 pub(crate) const USAGE: &str = "\
 usage: soak [--minutes N | --determinism [--requests N]] [--seed N] [--model FILE | --family NAME]...
