@@ -30,10 +30,12 @@ use tally::Count;
 const CALLERS: usize = 10;
 const SEQUENCES: usize = 5;
 const QUEUE: usize = 4;
-/// Contexts that all requests share: less than one for each, so that they wait for pages.
-const CONTEXTS: usize = 3;
-/// Small enough that prefixes are given up all the time.
-const CACHE_BYTES: [usize; 2] = [256 << 10, 8 << 20];
+/// Tokens of a context, for small and for large models.
+const CONTEXT: [usize; 2] = [1024, 512];
+/// Contexts that all requests share: less than one for each, so that they wait for pages, and so
+/// few that prefixes are given up all the time.
+const CONTEXTS: usize = 2;
+const CACHE_BYTES: usize = 256 << 10;
 
 const ROUND: Duration = Duration::from_secs(60);
 const LEAST_ROUNDS: u32 = 9;
@@ -106,13 +108,14 @@ fn one(
 fn load(subject: &Subject) -> Result<Engine, Problem> {
     let builder = subject.builder();
     let cache = PrefixCache {
-        bytes: Some(CACHE_BYTES[usize::from(subject.is_large())]),
+        bytes: Some(CACHE_BYTES),
         ..PrefixCache::default()
     };
+    let context = CONTEXT[usize::from(subject.is_large())];
     let builder = builder
-        .max_context(1024)
+        .max_context(context)
         .max_sequences(SEQUENCES)
-        .kv_tokens(CONTEXTS * 1024)
+        .kv_tokens(CONTEXTS * context)
         .queue_capacity(QUEUE)
         .prefill_chunk(128)
         // Pages that are touched for the first time would look like growth.
@@ -217,7 +220,7 @@ fn watch(field: &Field<'_>, report: &mut Report) {
             return;
         };
         let own = memory::measure().map_or(0, |it| it.own_bytes);
-        report.sample(own, heap::now());
+        report.sample(own, heap::now(), usage.sequences, field.engine.waiting());
         report.line(LINE_EVERY, &usage, field);
         if report.probe_is_due(PROBE_EVERY) {
             for _ in 0..2 {

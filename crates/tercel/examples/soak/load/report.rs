@@ -20,6 +20,8 @@ struct Sample {
     minutes: f64,
     own_bytes: u64,
     heap: Heap,
+    at_work: usize,
+    waiting: usize,
 }
 
 /// What is measured while a model is under load.
@@ -62,12 +64,14 @@ impl Report {
         (self.time / MOST_SAMPLES).max(shortest)
     }
 
-    pub(crate) fn sample(&mut self, own_bytes: u64, heap: Heap) {
+    pub(crate) fn sample(&mut self, own_bytes: u64, heap: Heap, at_work: usize, waiting: usize) {
         let minutes = self.started.elapsed().as_secs_f64() / 60.0;
         self.samples.push(Sample {
             minutes,
             own_bytes,
             heap,
+            at_work,
+            waiting,
         });
     }
 
@@ -129,6 +133,15 @@ impl Report {
             .collect();
         outcome.trend("RssAnon + VmSwap", &measured, |it| it.own_bytes as f64);
         outcome.trend("heap under load", &measured, |it| it.heap.live_bytes as f64);
+        let mean = |of: fn(&Sample) -> usize| {
+            let sum: usize = self.samples.iter().map(of).sum();
+            sum as f64 / self.samples.len().max(1) as f64
+        };
+        let (at_work, waiting) = (mean(|it| it.at_work), mean(|it| it.waiting));
+        outcome.row(
+            "at work and waiting, mean",
+            format!("{at_work:.1} and {waiting:.1}"),
+        );
         outcome.idle(idle);
         outcome.usage(field, idle);
         outcome
