@@ -7,6 +7,7 @@
 //! test would not pass if a load made one.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
+#[expect(dead_code, reason = "other tests go through all of them")]
 mod families;
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -14,7 +15,7 @@ use std::ptr::null_mut;
 use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 
 use families::Family;
-use tercel::{Engine, EngineBuilder, Error, KvType, Request};
+use tercel::{Engine, EngineBuilder, KvType, Request};
 
 /// How many refusals are tried at least, over all models.
 const REFUSALS: usize = 500;
