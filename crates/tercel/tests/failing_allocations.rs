@@ -7,7 +7,6 @@
 //! test would not pass if a load made one.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
-#[expect(dead_code, reason = "other tests go through all of them")]
 mod families;
 
 use std::alloc::{GlobalAlloc, Layout, System};

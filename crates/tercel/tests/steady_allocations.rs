@@ -5,7 +5,6 @@
 //! is counted beside it, and the rest must not grow with the tokens.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
-#[expect(dead_code, reason = "other tests go through all of them")]
 mod families;
 
 use std::alloc::{GlobalAlloc, Layout, System};
