@@ -20,7 +20,7 @@ pub(crate) const DEFAULT_PREFILL_CHUNK: usize = 256;
 /// Requests that may wait, unless told otherwise.
 const DEFAULT_QUEUE: usize = 64;
 
-/// How a model is to be loaded. Made by [`Engine::builder`].
+/// How a model is to be loaded. Made by [`Engine::builder`](crate::Engine::builder).
 #[must_use = "nothing happens before `load`"]
 pub struct EngineBuilder {
     model: String,
@@ -145,7 +145,7 @@ impl EngineBuilder {
     }
 
     /// Requests that may wait, by default 64; further ones are refused at once with
-    /// [`Error::QueueFull`].
+    /// [`Error::QueueFull`](crate::Error::QueueFull).
     pub fn queue_capacity(mut self, requests: usize) -> Self {
         self.queue_capacity = requests;
         self
