@@ -41,8 +41,10 @@ const ROUND: Duration = Duration::from_secs(60);
 const LEAST_ROUNDS: u32 = 9;
 const PROBE_EVERY: Duration = Duration::from_secs(60);
 const LINE_EVERY: Duration = Duration::from_secs(30);
-/// Nothing that one caller does takes so long.
-const HANG: Duration = Duration::from_secs(120);
+/// How long nothing may move where this process does not compute either, and where it does: a
+/// machine that has other things to do is no hang.
+const BLOCKED: Duration = Duration::from_secs(120);
+const SPINNING: Duration = Duration::from_secs(1200);
 
 /// Puts each of `subjects` under load, for `time` altogether.
 ///
@@ -156,19 +158,27 @@ fn counted(field: &Field<'_>, work: impl FnOnce()) {
 
 /// Ends the round in time, and the process where nothing moves any more.
 fn watch_over(field: &Field<'_>, end: Instant) {
-    let mut beats = (field.tally.beats(), Instant::now());
+    let mut last = (field.tally.beats(), Instant::now(), idle::cpu_time());
     while field.running.load(Ordering::SeqCst) > 0 {
         thread::sleep(Duration::from_millis(50));
         if Instant::now() >= end {
             field.stop.store(true, Ordering::Relaxed);
         }
-        let now = field.tally.beats();
-        if now != beats.0 {
-            beats = (now, Instant::now());
-        } else if beats.1.elapsed() > HANG {
-            let running = field.running.load(Ordering::SeqCst);
-            let seconds = HANG.as_secs();
-            say!("FAILED: nothing has moved for {seconds} s, {running} threads hang");
+        let beats = field.tally.beats();
+        if beats != last.0 {
+            last = (beats, Instant::now(), idle::cpu_time());
+            continue;
+        }
+        let (still, computed) = (last.1.elapsed(), idle::cpu_time().saturating_sub(last.2));
+        let is_blocked = still > BLOCKED && computed < still / 50;
+        if is_blocked || still > SPINNING {
+            say!(
+                "FAILED: nothing has moved for {} s, in which {:.1} s were computed; {} callers do \
+                 not come back",
+                still.as_secs(),
+                computed.as_secs_f64(),
+                field.running.load(Ordering::SeqCst)
+            );
             std::process::exit(1);
         }
     }
