@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use tercel::Engine;
 
 const STEP: Duration = Duration::from_millis(20);
-/// What a user takes for at once. A machine that does other things as well may be late now and then,
-/// so half of the attempts must keep to it, and the others to a few times as much.
+/// What a user takes for at once. A matrix is packed to its end, and the embedding is a large one,
+/// so it is what half of the attempts must keep to.
 const AT_ONCE: Duration = Duration::from_millis(100);
 
 fn file(variable: &str) -> String {

@@ -6,9 +6,10 @@
 #![cfg(target_os = "linux")]
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
-use tercel::memory::measure;
-use tercel::{Engine, KvType, Request};
+use tercel::memory::{Ledger, LedgerOptions, measure};
+use tercel::{Engine, Error, KvType, Request};
 
 const CHILD: &str = "TERCEL_TEST_MEASURE";
 const MODELS: [&str; 2] = ["TERCEL_TEST_SMOLLM2", "TERCEL_TEST_GEMMA3"];
@@ -88,6 +89,36 @@ fn an_engine_takes_what_it_says_within_a_twentieth() {
                     assert!((0.95..=1.05).contains(&ratio), "{ratio}");
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused_in_less_than_a_second_with_the_table() {
+    let mut options = LedgerOptions::default();
+    options.baseline_bytes = Some(0);
+    options.lent_bytes = Some(100 << 20);
+    let ledger = Ledger::new(options);
+    for model in MODELS {
+        let builder = Engine::builder(file(model)).max_context(8192).offline(true);
+        let begun = Instant::now();
+        let error = builder.ledger(&ledger).load().expect_err("refused");
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(1), "{model}: {took:?}");
+        assert_eq!(error.kind(), "insufficient_memory");
+        let Error::Admission(refused) = error else {
+            unreachable!("{error}")
+        };
+        let table = refused.table();
+        for part in [
+            "weights",
+            "KV cache",
+            "workspace",
+            "prefix cache",
+            "tokenizer",
+            "total",
+        ] {
+            assert!(table.contains(part), "{part} is not in {table}");
         }
     }
 }

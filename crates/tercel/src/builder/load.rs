@@ -2,8 +2,9 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tercel_formats::Checkpoint;
 use tercel_nn::{KvType, NnError, Options, Packed, QUANTIZABLE, Runner, Target, Workers};
@@ -23,6 +24,9 @@ use crate::request::Template;
 use crate::scheduler::{Caps, Control, Scheduler};
 use crate::source::{self, LocalModel, Phase, Progress, ProgressTracker, Store};
 use crate::wake::Wake;
+
+/// How often a load that waits asks whether it is given up.
+const BETWEEN_QUESTIONS: Duration = Duration::from_millis(10);
 
 impl EngineBuilder {
     /// Finds or fetches the model, loads it, and starts the engine's thread.
@@ -59,7 +63,7 @@ impl EngineBuilder {
         };
         tracker.part(Phase::Loading, 0.0);
 
-        let files = ModelFiles::of(&local)?;
+        let files = Arc::new(ModelFiles::of(&local)?);
         let checkpoint = files.checkpoint()?;
         let model = summary(&files, &checkpoint)?;
         let usual = self
@@ -139,7 +143,7 @@ impl EngineBuilder {
             has_template: template.source().is_some(),
             backend: runner.backend().to_owned(),
             threads: runner.threads(),
-            memory: MemoryUse::of(runner.memory(), tokenizer.heap_bytes()).with_draft(draft_bytes),
+            memory: needed,
             load_seconds: 0.0,
             load_report: LoadReport::default(),
             notes,
@@ -252,37 +256,56 @@ impl EngineBuilder {
         Ok(store.fetch(&model, &mut control)?)
     }
 
-    /// Packs the weights here while the tokenizer is built on a second thread.
+    /// Packs the weights here while the tokenizer is built on a second thread. A load that is given
+    /// up does not wait for that thread, which ends by itself.
     fn load_parts(
         &self,
-        files: &ModelFiles,
+        files: &Arc<ModelFiles>,
         checkpoint: &Checkpoint<'_>,
         options: &Options,
         tracker: &mut ProgressTracker<'_>,
         timer: &mut LoadTimer,
     ) -> Result<(Runner, Tokenizer), Error> {
-        thread::scope(|scope| {
-            let building = scope.spawn(|| files.tokenizer_of(checkpoint));
-            let mut progress = |packed: Packed<'_>| {
-                tracker.part(Phase::Loading, f64::from(packed.share));
-                for bytes in packed.source.parts() {
-                    files.release(bytes);
-                }
-                if (self.cancel)() {
-                    ControlFlow::Break(())
-                } else {
-                    ControlFlow::Continue(())
-                }
-            };
-            let runner = Runner::load(checkpoint, options, &mut progress);
-            if runner.is_ok() {
-                timer.reached(State::WeightsLoaded);
+        let internal = |message: &str| Error::Internal {
+            message: message.to_owned(),
+        };
+        let (sender, built) = sync_channel(1);
+        let of_thread = Arc::clone(files);
+        let build = move || {
+            let checkpoint = of_thread.checkpoint()?;
+            of_thread.tokenizer_of(&checkpoint)
+        };
+        thread::Builder::new()
+            .name("tercel-tokenizer".to_owned())
+            .spawn(move || {
+                // Nobody waits for it where the load was given up.
+                let _ = sender.send(build());
+            })
+            .map_err(|error| internal(&format!("no thread: {error}")))?;
+        let mut progress = |packed: Packed<'_>| {
+            tracker.part(Phase::Loading, f64::from(packed.share));
+            for bytes in packed.source.parts() {
+                files.release(bytes);
             }
-            let tokenizer = building.join().map_err(|_| Error::Internal {
-                message: "the tokenizer could not be built".to_owned(),
-            })?;
-            Ok((runner.map_err(|e| files.model_error(e))?, tokenizer?))
-        })
+            if (self.cancel)() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        };
+        let runner = Runner::load(checkpoint, options, &mut progress);
+        let runner = runner.map_err(|error| files.model_error(error))?;
+        timer.reached(State::WeightsLoaded);
+        loop {
+            match built.recv_timeout(BETWEEN_QUESTIONS) {
+                Ok(tokenizer) => return Ok((runner, tokenizer?)),
+                Err(RecvTimeoutError::Timeout) if (self.cancel)() => return Err(Error::Cancelled),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(internal("the tokenizer could not be built"));
+                }
+            }
+        }
     }
 }
 
