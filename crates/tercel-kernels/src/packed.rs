@@ -1,7 +1,7 @@
 //! A weight matrix in the layout the kernels read.
 
 use std::fmt;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 use half::{bf16, f16};
 use tercel_formats::{Affine, DType, Storage};
@@ -66,6 +66,8 @@ pub enum PackError {
     },
     /// The packed form does not fit in memory.
     Alloc(AllocError),
+    /// Its caller had it stop.
+    Stopped,
 }
 
 impl fmt::Display for PackError {
@@ -99,6 +101,7 @@ impl fmt::Display for PackError {
             ),
             Self::Encode { row, error } => write!(f, "row {row}: {error}"),
             Self::Alloc(error) => error.fmt(f),
+            Self::Stopped => f.write_str("packing was stopped"),
         }
     }
 }
@@ -212,12 +215,28 @@ impl PackedMatrix {
         cols: usize,
         target: Target,
     ) -> Result<Self, PackError> {
+        let mut progress = |_| ControlFlow::Continue(());
+        Self::pack_while(pool, storage, (rows, cols), target, &mut progress)
+    }
+
+    /// [`Self::pack`] for a matrix of `(rows, cols)` that tells the share, in 0..=1, that is packed
+    /// every few milliseconds, and stops where it is told to.
+    ///
+    /// # Errors
+    /// Those of [`Self::pack`], and [`PackError::Stopped`].
+    pub fn pack_while(
+        pool: &mut Pool,
+        storage: &Storage<'_>,
+        (rows, cols): (usize, usize),
+        target: Target,
+        progress: &mut dyn FnMut(f32) -> ControlFlow<()>,
+    ) -> Result<Self, PackError> {
         let layout = Layout::of(storage, cols, target)?;
         let size = Self::packed_bytes(storage, rows, cols, target)?;
         let tile_bytes = size / rows.div_ceil(TILE_ROWS);
         let source = Source::new(storage, rows, cols)?;
         let mut data = AlignedVec::zeroed(size).map_err(PackError::Alloc)?;
-        packing::pack(pool, source, (rows, cols), layout, &mut data)?;
+        packing::pack(pool, source, (rows, cols), layout, &mut data, progress)?;
         Ok(Self {
             layout,
             rows,

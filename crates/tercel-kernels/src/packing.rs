@@ -1,6 +1,6 @@
 //! Filling the tiles of a packed matrix, in parallel.
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::sync::{Mutex, PoisonError};
 
 use tercel_formats::{Affine, DType};
@@ -13,18 +13,24 @@ use crate::quant::{EncodeError, Format, formats::*, quantize_row};
 use crate::source::Source;
 use crate::{AlignedVec, Layout, PackError, Pool, TILE_ROWS};
 
-/// Packs what is stored, `(rows, cols)`, into the tiles of `layout`.
+/// Packed bytes between two questions whether to go on: some milliseconds of work.
+const STRIDE_BYTES: usize = 2 << 20;
+
+/// Packs what is stored, `(rows, cols)`, into the tiles of `layout`, for as long as `progress`,
+/// which is told the share that is packed, says so.
 pub(crate) fn pack(
     pool: &mut Pool,
     source: Source<'_>,
     (rows, cols): (usize, usize),
     layout: Layout,
     packed: &mut [u8],
+    progress: &mut dyn FnMut(f32) -> ControlFlow<()>,
 ) -> Result<(), PackError> {
-    let tiles = Tiles {
+    let mut tiles = Tiles {
         rows,
         bytes: packed.len() / rows.div_ceil(TILE_ROWS),
         packed: SharedMut::new(packed),
+        progress,
     };
     match (source, layout) {
         (
@@ -42,19 +48,16 @@ pub(crate) fn pack(
             };
             tiles.fill(pool, |_, rows, packed| {
                 pack_tile(dtype, rows.map(row), packed);
-            });
+            })
         }
         (Source::Affine { affine, .. }, Layout::Affine { bits, group }) => {
             tiles.fill(pool, |_, rows, packed| {
                 with_affine!((bits, group), F => affine_tile::<F>(&affine, cols, rows, packed));
-            });
+            })
         }
-        (source, Layout::Plain(dtype)) => convert(pool, source, cols, dtype, &tiles)?,
-        (Source::Plain { dtype, .. }, Layout::Affine { .. }) => {
-            return Err(PackError::NotATarget(dtype));
-        }
+        (source, Layout::Plain(dtype)) => convert(pool, source, cols, dtype, &mut tiles),
+        (Source::Plain { dtype, .. }, Layout::Affine { .. }) => Err(PackError::NotATarget(dtype)),
     }
-    Ok(())
 }
 
 /// The tiles of a matrix, which threads fill each its own.
@@ -63,27 +66,40 @@ struct Tiles<'a> {
     /// Of one tile.
     bytes: usize,
     packed: SharedMut<'a, u8>,
+    progress: &'a mut dyn FnMut(f32) -> ControlFlow<()>,
 }
 
 impl Tiles<'_> {
     /// Calls `fill(thread, rows, bytes)` for every tile; the last may lack rows.
     fn fill(
-        &self,
+        &mut self,
         pool: &mut Pool,
         fill: impl Fn(usize, [Option<usize>; TILE_ROWS], &mut [u8]) + Sync,
-    ) {
-        pool.run(self.rows.div_ceil(TILE_ROWS), 1, |thread, range| {
-            for tile in range {
-                let row = |i| Some(tile * TILE_ROWS + i).filter(|row| *row < self.rows);
-                // SAFETY: each tile belongs to exactly one range, so no other thread touches
-                // these bytes.
-                let packed = unsafe {
-                    self.packed
-                        .slice(tile * self.bytes..(tile + 1) * self.bytes)
-                };
-                fill(thread, std::array::from_fn(row), packed);
+    ) -> Result<(), PackError> {
+        let &mut Self {
+            rows,
+            bytes,
+            ref packed,
+            ref mut progress,
+        } = self;
+        let tiles = rows.div_ceil(TILE_ROWS);
+        let stride = (STRIDE_BYTES / bytes).max(pool.threads());
+        for first in (0..tiles).step_by(stride) {
+            let here = stride.min(tiles - first);
+            pool.run(here, 1, |thread, range| {
+                for tile in first + range.start..first + range.end {
+                    let row = |i| Some(tile * TILE_ROWS + i).filter(|row| *row < rows);
+                    // SAFETY: each tile belongs to exactly one range, so no other thread touches
+                    // these bytes.
+                    let packed = unsafe { packed.slice(tile * bytes..(tile + 1) * bytes) };
+                    fill(thread, std::array::from_fn(row), packed);
+                }
+            });
+            if progress((first + here) as f32 / tiles as f32).is_break() {
+                return Err(PackError::Stopped);
             }
-        });
+        }
+        Ok(())
     }
 }
 
@@ -137,7 +153,7 @@ fn convert(
     source: Source<'_>,
     cols: usize,
     dtype: DType,
-    tiles: &Tiles<'_>,
+    tiles: &mut Tiles<'_>,
 ) -> Result<(), PackError> {
     let row_bytes = dtype.bytes_for(cols).unwrap_or(0);
     let threads = pool.threads();
@@ -148,7 +164,7 @@ fn convert(
     let encoded = SharedMut::new(&mut encoded);
     let of = |thread: usize, len: usize| -> Range<usize> { thread * len..(thread + 1) * len };
     let first_error = Mutex::new(None);
-    tiles.fill(pool, |thread, rows, packed| {
+    let filled = tiles.fill(pool, |thread, rows, packed| {
         // SAFETY: no two calls with the same thread number run at the same time.
         let (floats, encoded) = unsafe {
             (
@@ -177,7 +193,7 @@ fn convert(
         .unwrap_or_else(PoisonError::into_inner)
     {
         Some((row, error)) => Err(PackError::Encode { row, error }),
-        None => Ok(()),
+        None => filled,
     }
 }
 

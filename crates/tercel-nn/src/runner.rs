@@ -101,13 +101,13 @@ pub struct ModelInfo {
     pub left_out: Vec<String>,
 }
 
-/// How far a load has come: a matrix has been packed.
+/// How far a load has come: a matrix, or a part of a large one, has been packed.
 #[derive(Clone, Copy, Debug)]
 pub struct Packed<'a> {
     /// The share of the weights that are packed, in 0..=1.
     pub share: f32,
-    /// Where the matrix came from. These bytes are not read again.
-    pub source: &'a Storage<'a>,
+    /// Where a matrix that is now whole came from. These bytes are not read again.
+    pub source: Option<&'a Storage<'a>>,
 }
 
 /// What a model takes, in bytes.

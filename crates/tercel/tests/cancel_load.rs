@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use tercel::Engine;
 
 const STEP: Duration = Duration::from_millis(20);
-/// What a user takes for at once. A matrix is packed to its end, and the embedding is a large one,
-/// so it is what half of the attempts must keep to.
+/// What a user takes for at once. Other tests take the processor away, so it is what half of the
+/// attempts must keep to.
 const AT_ONCE: Duration = Duration::from_millis(100);
 
 fn file(variable: &str) -> String {
@@ -53,7 +53,7 @@ fn a_cancelled_load_ends_at_once() {
         println!("{variable}: {waits:?}");
         assert!(waits[waits.len() / 2] < AT_ONCE, "{variable}: {waits:?}");
         assert!(
-            waits[waits.len() - 1] < 10 * AT_ONCE,
+            waits[waits.len() - 1] < 5 * AT_ONCE,
             "{variable}: {waits:?}"
         );
     }

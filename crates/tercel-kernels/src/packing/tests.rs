@@ -1,5 +1,7 @@
 //! What becomes of a matrix on its way into tiles.
 
+use std::ops::ControlFlow;
+
 use half::{bf16, f16};
 use tercel_formats::{DType, Storage};
 
@@ -16,6 +18,41 @@ fn bytes(dtype: DType, x: &[f32]) -> Vec<u8> {
         _ => x.to_le_bytes().to_vec(),
     };
     x.iter().flat_map(bytes).collect()
+}
+
+#[test]
+fn a_large_matrix_is_packed_in_parts_and_can_be_given_up_between_them() {
+    let (rows, cols) = (4100, 512);
+    let data = bytes(DType::F32, &random(3, rows * cols));
+    let storage = Storage::Plain {
+        dtype: DType::F32,
+        data: &data,
+    };
+    for target in [Target::AsStored, Target::Quantize(DType::Q4_0)] {
+        let mut pool = Pool::new(2).unwrap();
+        let mut shares = Vec::new();
+        let mut all = |share| {
+            shares.push(share);
+            ControlFlow::Continue(())
+        };
+        PackedMatrix::pack_while(&mut pool, &storage, (rows, cols), target, &mut all).unwrap();
+        assert!(
+            shares.is_sorted() && shares.last() == Some(&1.0),
+            "{shares:?}"
+        );
+        if target == Target::AsStored {
+            assert!(shares.len() > 3, "{shares:?}");
+        }
+        let mut asked = 0;
+        let mut none = |_| {
+            asked += 1;
+            ControlFlow::Break(())
+        };
+        let given_up =
+            PackedMatrix::pack_while(&mut pool, &storage, (rows, cols), target, &mut none);
+        assert_eq!(given_up.unwrap_err(), PackError::Stopped);
+        assert_eq!(asked, 1);
+    }
 }
 
 #[test]

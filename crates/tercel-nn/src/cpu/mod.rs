@@ -130,17 +130,17 @@ impl Cpu {
         let mut matrices = Vec::with_capacity(plan.matrices.len());
         for planned in &plan.matrices {
             let storage = &planned.storage;
-            let packed =
-                PackedMatrix::pack(pool, storage, planned.rows, planned.cols, planned.target);
+            let mut within = |share: f32| {
+                let bytes = done as f32 + share * planned.bytes as f32;
+                progress(Packed {
+                    share: bytes / total.max(1) as f32,
+                    source: (share >= 1.0).then_some(storage),
+                })
+            };
+            let size = (planned.rows, planned.cols);
+            let packed = PackedMatrix::pack_while(pool, storage, size, planned.target, &mut within);
             matrices.push(packed.map_err(|error| pack_error(&planned.name, storage, error))?);
             done += planned.bytes;
-            let step = Packed {
-                share: done as f32 / total.max(1) as f32,
-                source: storage,
-            };
-            if progress(step).is_break() {
-                return Err(NnError::Cancelled);
-            }
         }
         let weights = Weights {
             matrices,

@@ -41,6 +41,7 @@ pub(crate) fn pack_error(name: &str, storage: &Storage<'_>, error: PackError) ->
             bytes: error.bytes,
             what: "weights",
         },
+        PackError::Stopped => NnError::Cancelled,
         PackError::Unsupported(_) => NnError::UnsupportedType {
             name: name.to_owned(),
             kind: storage.kind(),

@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use tercel_formats::Storage;
 use tercel_nn::{Memory, NnError, Options, PrefixCache, Runner, Target, Workers};
 use tercel_text::Tokenizer;
 
@@ -61,7 +62,7 @@ impl DraftModel {
         }
         self.options.workers = Some(workers.clone());
         let runner = Runner::load(&checkpoint, &self.options, &mut |packed| {
-            for bytes in packed.source.parts() {
+            for bytes in packed.source.into_iter().flat_map(Storage::parts) {
                 files.release(bytes);
             }
             if cancel() {
