@@ -20,7 +20,7 @@ pub(crate) enum Kind {
     /// AVX2, and VNNI in its encoding.
     #[cfg(target_arch = "x86_64")]
     AvxVnni,
-    /// AVX2, and VNNI in the encoding of AVX-512.
+    /// AVX2, AVX-512 with instructions for bytes, and VNNI in its encoding.
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni,
 }
@@ -62,7 +62,11 @@ impl Isa {
             if is_x86_feature_detected!("avxvnni") {
                 all.push(Isa(Kind::AvxVnni));
             }
-            if is_x86_feature_detected!("avx512vl") && is_x86_feature_detected!("avx512vnni") {
+            if is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("avx512vnni")
+            {
                 all.push(Isa(Kind::Avx512Vnni));
             }
         }

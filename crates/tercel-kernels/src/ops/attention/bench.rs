@@ -1,4 +1,4 @@
-//! What a token's attention costs in each type of cache.
+//! What attention costs in each type of cache: of one token, and of many tokens of a prompt.
 
 use std::time::{Duration, Instant};
 
@@ -31,7 +31,8 @@ fn time_of_one_token() {
             let mut caches = TYPES.map(|kind| filled(&shape, kind, context, layers));
             for _ in 0..ROUNDS {
                 for (caches, times) in caches.iter_mut().zip(&mut times) {
-                    times.push(token(isa, threads, &shape, caches, context) / layers as u32);
+                    let time = tokens(isa, threads, &shape, caches, context, 1);
+                    times.push(time / layers as u32);
                 }
             }
             let line: Vec<String> = TYPES
@@ -54,6 +55,49 @@ fn time_of_one_token() {
                 "{n_heads}/{n_kv_heads} x {head_dim}, {context} tokens, {threads} threads: {}",
                 line.join("; ")
             );
+        }
+    }
+}
+
+/// Tokens of a prompt that come together.
+const PROMPT: usize = 64;
+
+#[test]
+#[ignore = "a benchmark: run it with --release --no-capture"]
+fn rate_of_a_prompt() {
+    let isas = Isa::available().split_off(1);
+    for (n_heads, n_kv_heads, head_dim) in SHAPES {
+        let shape = Shape {
+            n_heads,
+            n_kv_heads,
+            head_dim,
+            scale: 1.0 / (head_dim as f32).sqrt(),
+            window: None,
+        };
+        for context in [512, 4096] {
+            let mut caches = TYPES.map(|kind| filled(&shape, kind, context, 1));
+            let mut times = vec![TYPES.map(|_| Vec::new()); isas.len()];
+            for _ in 0..ROUNDS {
+                for (isa, times) in isas.iter().zip(&mut times) {
+                    for (caches, times) in caches.iter_mut().zip(times) {
+                        times.push(tokens(*isa, 1, &shape, caches, context, PROMPT));
+                    }
+                }
+            }
+            for (isa, times) in isas.iter().zip(&mut times) {
+                for (kind, times) in TYPES.iter().zip(times) {
+                    times.sort();
+                    let median = times[ROUNDS / 2];
+                    let products = 2 * PROMPT * n_heads * head_dim * (context - PROMPT / 2);
+                    eprintln!(
+                        "{n_heads}/{n_kv_heads} x {head_dim}, {PROMPT} tokens after {context}, \
+                         {}, {kind:?}: {:.0} us, {:.1} G multiply-adds/s",
+                        isa.name(),
+                        micros(median),
+                        products as f64 / median.as_secs_f64() / 1e9
+                    );
+                }
+            }
         }
     }
 }
@@ -81,21 +125,22 @@ fn filled(shape: &Shape, kind: CacheType, context: usize, layers: usize) -> Vec<
     (0..layers).map(layer).collect()
 }
 
-/// The time of the attention of all layers for one token.
-fn token(
+/// The time of the attention of all layers for the last `n` tokens of the context.
+fn tokens(
     isa: Isa,
     threads: usize,
     shape: &Shape,
     layers: &mut [KvPages],
     context: usize,
+    n: usize,
 ) -> Duration {
     let mut pool = Pool::new(threads).unwrap();
     let pages: Vec<u32> = (0..(context / PAGE) as u32).collect();
-    let len = shape.n_heads * shape.head_dim;
+    let len = n * shape.n_heads * shape.head_dim;
     let (q, mut out) = (random(3, len), vec![0.0; len]);
     let mut scratch = vec![0.0; scratch_len(shape, context, threads)];
-    let place = |_| Place {
-        position: context - 1,
+    let place = |i| Place {
+        position: context - n + i,
         pages: &pages,
     };
     let start = Instant::now();

@@ -23,12 +23,12 @@ pub(super) trait Element: Plain + Debug {
     /// The number as a single float.
     fn to_f32(self) -> f32;
 
-    /// Eight consecutive numbers.
+    /// Consecutive numbers that fill a register.
     ///
     /// # Safety
-    /// Needs AVX2, FMA and F16C, and eight numbers behind `at`.
+    /// Needs the features of `W`, and so many numbers behind `at`.
     #[cfg(target_arch = "x86_64")]
-    unsafe fn load(at: *const Self) -> std::arch::x86_64::__m256;
+    unsafe fn load<W: super::x86::Wide>(at: *const Self) -> W::Floats;
 }
 
 impl<E: Element> Encoding for Float<E> {
@@ -69,12 +69,10 @@ impl Element for u16 {
     }
 
     #[cfg(target_arch = "x86_64")]
-    #[inline]
-    #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn load(at: *const Self) -> std::arch::x86_64::__m256 {
-        use std::arch::x86_64::{_mm_loadu_si128, _mm256_cvtph_ps};
+    #[inline(always)]
+    unsafe fn load<W: super::x86::Wide>(at: *const Self) -> W::Floats {
         // SAFETY: by the contract of this function.
-        _mm256_cvtph_ps(unsafe { _mm_loadu_si128(at.cast()) })
+        unsafe { W::load_halves(at) }
     }
 }
 
@@ -89,10 +87,9 @@ impl Element for f32 {
     }
 
     #[cfg(target_arch = "x86_64")]
-    #[inline]
-    #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn load(at: *const Self) -> std::arch::x86_64::__m256 {
+    #[inline(always)]
+    unsafe fn load<W: super::x86::Wide>(at: *const Self) -> W::Floats {
         // SAFETY: by the contract of this function.
-        unsafe { std::arch::x86_64::_mm256_loadu_ps(at) }
+        unsafe { W::load(at) }
     }
 }

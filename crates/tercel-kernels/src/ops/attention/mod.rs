@@ -17,8 +17,6 @@
 //! number; where vectors multiply their codes as integers, the query and a page's weights are
 //! rounded to 16 bits first, a small part of that.
 
-#[cfg(target_arch = "x86_64")]
-mod avx2;
 #[cfg(test)]
 mod bench;
 mod cache;
@@ -27,17 +25,19 @@ mod q8;
 mod scalar;
 #[cfg(test)]
 mod tests;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 use std::ops::Range;
 
 pub use cache::{CacheType, KvPages};
 
 use super::SharedMut;
-use crate::dispatch::{Kind, dispatch};
+use crate::dispatch::Kind;
 use crate::{Isa, Pool};
-#[cfg(target_arch = "x86_64")]
-use avx2::Vectors;
 use cache::{Encoding, Paged, with_pages};
+#[cfg(target_arch = "x86_64")]
+use x86::Numbers;
 
 /// Tokens in a page of the cache.
 pub const PAGE: usize = 32;
@@ -145,7 +145,7 @@ pub fn attention<'p>(
     clippy::too_many_arguments,
     reason = "as the operation, for one type of cache"
 )]
-fn over<'p, E: Encoding + Vectors>(
+fn over<'p, E: Numbers>(
     pool: &mut Pool,
     isa: Isa,
     shape: &Shape,
@@ -165,12 +165,6 @@ fn over<'p, E: Encoding + Vectors>(
         shape.group() <= MAX_GROUP,
         "at most {MAX_GROUP} query heads share a key head"
     );
-    // Vectors run along the head; a head that is no whole number of them takes the reference.
-    let isa = if shape.head_dim.is_multiple_of(8) {
-        isa
-    } else {
-        Isa(Kind::Scalar)
-    };
     let job = Attention {
         isa,
         shape,
@@ -201,7 +195,7 @@ struct Attention<'a, E: Encoding, P> {
     out: SharedMut<'a, f32>,
 }
 
-impl<'p, E: Encoding + Vectors, P: Fn(usize) -> Place<'p> + Sync> Attention<'_, E, P> {
+impl<'p, E: Numbers, P: Fn(usize) -> Place<'p> + Sync> Attention<'_, E, P> {
     /// Gives each thread blocks of queries, one key head at a time.
     fn by_blocks(&self, pool: &mut Pool, scratch: &SharedMut<'_, f32>) {
         let shape = self.shape;
@@ -435,7 +429,7 @@ impl<'a> Partial<'a> {
 }
 
 /// Computes a span into `partial`; `codes` is room for the queries as a kernel wants them.
-fn attend<'a, E: Encoding + Vectors>(
+fn attend<'a, E: Numbers>(
     isa: Isa,
     span: &Span<'_, E>,
     partial: &'a mut [f32],
@@ -445,15 +439,31 @@ fn attend<'a, E: Encoding + Vectors>(
     partial.sums.fill(0.0);
     partial.maximums.fill(f32::NEG_INFINITY);
     partial.totals.fill(0.0);
-    dispatch!(isa, attend(span, &mut partial, codes));
+    // Vectors run along the head too: one that is no whole number of them takes narrower ones, and
+    // at last the reference.
+    #[cfg(target_arch = "x86_64")]
+    let dim = span.shape.head_dim;
+    match isa.0 {
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx512Vnni if dim.is_multiple_of(16) => {
+            // SAFETY: an `Isa` of this kind exists only where its features were detected.
+            unsafe { x86::attend_avx512(span, &mut partial, codes) };
+        }
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx2 | Kind::AvxVnni | Kind::Avx512Vnni if dim.is_multiple_of(8) => {
+            // SAFETY: as above.
+            unsafe { x86::attend_avx2(span, &mut partial, codes) };
+        }
+        _ => scalar::attend(span, &mut partial),
+    }
     partial
 }
 
 /// What vectors need of an encoding: nothing where there are none.
 #[cfg(not(target_arch = "x86_64"))]
-trait Vectors {}
+trait Numbers: Encoding {}
 #[cfg(not(target_arch = "x86_64"))]
-impl<E: Encoding> Vectors for E {}
+impl<E: Encoding> Numbers for E {}
 
 /// Query heads that may share a key head, and rows of queries that a span may have.
 pub const MAX_GROUP: usize = 64;

@@ -3,11 +3,7 @@
 use super::cache::Encoding;
 use super::{PAGE, Partial, Span};
 
-pub(super) fn attend<E: Encoding>(
-    span: &Span<'_, E>,
-    partial: &mut Partial<'_>,
-    _codes: &mut [f32],
-) {
+pub(super) fn attend<E: Encoding>(span: &Span<'_, E>, partial: &mut Partial<'_>) {
     let dim = span.shape.head_dim;
     let group = span.q.len() / dim / span.queries();
     for (page, part) in span.pages() {
