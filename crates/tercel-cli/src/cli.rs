@@ -10,8 +10,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::commands::{
-    config, convert, fit, inspect, kv_size, list, perplexity, prompt, pull, rm, run, tokenize,
-    validate, verify,
+    bench, config, convert, fit, inspect, kv_size, list, perplexity, prompt, pull, rm, run,
+    tokenize, validate, verify,
 };
 use crate::context::Context;
 use crate::failure::Failure;
@@ -80,6 +80,7 @@ enum Command {
     Inspect(inspect::Args),
     Tokenize(tokenize::Args),
     Prompt(prompt::Args),
+    Bench(bench::Args),
     Perplexity(perplexity::Args),
     Convert(convert::Args),
     Verify(verify::Args),
@@ -98,6 +99,7 @@ impl Command {
             Self::Inspect(args) => args.json,
             Self::Tokenize(args) => args.json,
             Self::Prompt(args) => args.json(),
+            Self::Bench(args) => args.json,
             Self::Perplexity(args) => args.json,
             Self::Convert(args) => args.json,
             Self::Verify(args) => args.json,
@@ -133,6 +135,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args, &context),
         Command::Tokenize(args) => tokenize::run(&args, &context),
         Command::Prompt(args) => prompt::run(&args, &context),
+        Command::Bench(args) => bench::run(&args, &context),
         Command::Perplexity(args) => perplexity::run(&args, &context),
         Command::Convert(args) => convert::run(&args, &context),
         Command::Verify(args) => verify::run(&args, &context),

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
 use tercel::{Event, Progress, Reply};
-use tercel_eval::{ChunkReport, Perplexity};
+use tercel_eval::{BenchReport, ChunkReport, Perplexity};
 
 use crate::failure::Failure;
 use crate::terminal::{Style, one_line, shortened, without_controls};
@@ -43,6 +43,7 @@ pub(crate) enum Line<'a> {
     Done(&'a Reply),
     Chunk(&'a ChunkReport),
     Perplexity(&'a Perplexity),
+    Bench(&'a BenchReport),
     Error {
         kind: &'a str,
         message: &'a str,

@@ -24,6 +24,7 @@ fn help_texts_are_as_recorded() {
         "prompt",
         "prompt fit",
         "prompt count",
+        "bench",
         "perplexity",
         "convert",
         "verify",

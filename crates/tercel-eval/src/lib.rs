@@ -1,9 +1,14 @@
-//! Measurements of a model: perplexity, and validation against a reference.
+//! Measurements of a model: speed, perplexity, and validation against a reference.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod perplexity;
 mod validate;
 
+pub use bench::{
+    BenchOptions, BenchReport, BenchRun, Percentiles, Stage, Stages, Suspect, Trace, Verdict,
+    bench, estimate, suspects, verdict,
+};
 pub use perplexity::{ChunkReport, EvalError, Perplexity, PerplexityOptions, perplexity};
 pub use validate::{
     GreedyReport, PROMPTS, PositionReport, PromptReport, Reference, ReferenceFile, TOP, Thresholds,

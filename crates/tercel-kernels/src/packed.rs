@@ -1,7 +1,7 @@
 //! A weight matrix in the layout the kernels read.
 
 use std::fmt;
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 
 use half::{bf16, f16};
 use tercel_formats::{Affine, DType, Storage};
@@ -331,11 +331,6 @@ impl PackedMatrix {
     /// Number of tiles.
     pub(crate) fn tiles(&self) -> usize {
         self.rows.div_ceil(TILE_ROWS)
-    }
-
-    /// The rows of a tile; the last tile may be partial.
-    pub(crate) fn tile_rows(&self, tile: usize) -> Range<usize> {
-        tile * TILE_ROWS..((tile + 1) * TILE_ROWS).min(self.rows)
     }
 }
 

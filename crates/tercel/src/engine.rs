@@ -337,6 +337,7 @@ impl Engine {
         }
         let identity = Identity(prompter.template.identity());
         let fit = Fit::of(&settings, self.inner.info.max_context)?.at_most(prompt_tokens);
+        let started = Instant::now();
         let prompt = prompter.prompt(input, settings.thinking, &fit)?;
         let Prompt {
             tokens,
@@ -344,7 +345,11 @@ impl Engine {
             tags,
             end,
             context,
+            format,
         } = prompt;
+        let mut timings = Timings::default();
+        timings.format_seconds = format.as_secs_f64();
+        timings.tokenize_seconds = started.elapsed().saturating_sub(format).as_secs_f64();
         let closing = tags.map(|tags| self.inner.tokenizer.encode_trusted(&tags.closing()));
         let usage = Usage {
             prompt_tokens: tokens.len(),
@@ -360,7 +365,7 @@ impl Engine {
             usage,
             context,
             outcome: None,
-            timings: Timings::default(),
+            timings,
             settings,
             backend: self.inner.info.backend.clone(),
             threads: self.inner.info.threads,

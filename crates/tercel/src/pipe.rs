@@ -221,8 +221,9 @@ impl Shared {
             && let Some(mut reply) = state.draft.take()
         {
             state.finished = true;
-            reply.timings.queue_seconds = self.accepted.elapsed().as_secs_f64();
-            reply.timings.total_seconds = reply.timings.queue_seconds;
+            let waited = self.accepted.elapsed();
+            reply.timings.set_start(waited);
+            reply.timings.total_seconds = waited.as_secs_f64();
             return Poll::Ready(Some(Ok(Event::Done(reply))));
         }
         if state.finished {

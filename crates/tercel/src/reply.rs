@@ -1,6 +1,7 @@
 //! What a request gives back: events while it runs, a reply at its end.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::Serialize;
 use tercel_nn::Miss;
@@ -187,12 +188,20 @@ impl From<Miss> for CacheMiss {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Timings {
-    /// From acceptance to the start of the work.
+    /// Rendering the chat template.
+    pub format_seconds: f64,
+    /// Turning the prompt into tokens, and cutting it where it is too long.
+    pub tokenize_seconds: f64,
+    /// From the prompt's tokens to the start of the work.
     pub queue_seconds: f64,
     /// The model's work on the prompt, up to the logits of the first token.
     pub prefill_seconds: f64,
     /// From the first generated token to the last, waits for a slow reader included.
     pub decode_seconds: f64,
+    /// Drawing tokens from logits, a part of decode but for the first.
+    pub sampling_seconds: f64,
+    /// Turning tokens into text and looking for stop sequences, a part of decode.
+    pub detokenize_seconds: f64,
     /// From acceptance to the first generated token.
     pub time_to_first_token: f64,
     /// From acceptance to the end.
@@ -210,6 +219,17 @@ impl Timings {
     /// Tokens after the first per second after the first; 0 with fewer than two tokens.
     pub fn tokens_per_second(&self) -> f64 {
         self.tokens_per_second
+    }
+
+    /// Notes that the work began, or was given up, so long after acceptance.
+    pub(crate) fn set_start(&mut self, after: Duration) {
+        let prompt = self.format_seconds + self.tokenize_seconds;
+        self.queue_seconds = (after.as_secs_f64() - prompt).max(0.0);
+    }
+
+    /// Seconds from acceptance to the start of the work.
+    pub(crate) fn start(&self) -> f64 {
+        self.format_seconds + self.tokenize_seconds + self.queue_seconds
     }
 
     /// Fills in the rates, once the seconds are final.

@@ -1,7 +1,7 @@
 //! What is asked of an engine: a prompt in one of three forms, and how to sample.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tercel_text::{
     ChatTemplate, Message, PromptEnd, Rendered, Role, TemplateInput, ThinkTags, Tokenizer,
@@ -217,6 +217,8 @@ pub(crate) struct Prompt {
     pub(crate) end: PromptEnd,
     /// What was cut so that it fits, where something was.
     pub(crate) context: Option<ContextReport>,
+    /// What the template took.
+    pub(crate) format: Duration,
 }
 
 impl Prompter<'_> {
@@ -233,6 +235,7 @@ impl Prompter<'_> {
             tags: None,
             end: PromptEnd::Plain,
             context: None,
+            format: Duration::ZERO,
         };
         let (prompt, messages) = match input {
             Input::Prompt(text) => {
@@ -302,14 +305,17 @@ impl Prompter<'_> {
         if last.role != Role::Tool && last.content.trim().is_empty() {
             return Err(Error::EmptyPrompt);
         }
+        let started = Instant::now();
         let (mut rendered, is_asked) = self.render(messages, thinking, true)?;
         let end = thinking.settle(self.tags, is_asked, &mut rendered)?;
+        let format = started.elapsed();
         Ok(Prompt {
             tokens: self.tokenizer.encode_rendered(&rendered),
             lost_bytes: self.tokenizer.lost_bytes(rendered.text()),
             tags: self.tags,
             end,
             context: None,
+            format,
         })
     }
 

@@ -1,5 +1,6 @@
 //! One module per subcommand: its options and what it does.
 
+pub(crate) mod bench;
 pub(crate) mod config;
 pub(crate) mod convert;
 pub(crate) mod fit;

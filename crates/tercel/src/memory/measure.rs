@@ -14,6 +14,8 @@ pub struct ProcessMemory {
     /// What the process allocated itself, in memory or swapped out: `RssAnon + VmSwap`. Mapped
     /// files, which the system may drop at will, are not in it.
     pub own_bytes: u64,
+    /// The most that the RSS ever was.
+    pub peak_rss_bytes: u64,
 }
 
 /// Measures this process; `None` where the system does not tell, which is everywhere but on Linux.
@@ -26,6 +28,7 @@ pub fn measure() -> Option<ProcessMemory> {
     Some(ProcessMemory {
         rss_bytes: resident(&statm, page_bytes()?)?,
         own_bytes: own(&status)?,
+        peak_rss_bytes: field(&status, "VmHWM:")?,
     })
 }
 
@@ -42,14 +45,16 @@ fn resident(statm: &str, page_bytes: u64) -> Option<u64> {
 }
 
 fn own(status: &str) -> Option<u64> {
-    let field = |name: &str| -> Option<u64> {
-        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-        let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-        kilobytes.checked_mul(1024)
-    };
     // A kernel without swap has no line for it.
-    let swapped = field("VmSwap:").unwrap_or(0);
-    field("RssAnon:")?.checked_add(swapped)
+    let swapped = field(status, "VmSwap:").unwrap_or(0);
+    field(status, "RssAnon:")?.checked_add(swapped)
+}
+
+/// Bytes of a line of `/proc/self/status`, which has kilobytes.
+fn field(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kilobytes.checked_mul(1024)
 }
 
 #[cfg(target_os = "linux")]
@@ -75,6 +80,7 @@ mod tests {
         assert_eq!(own(status), Some(724 * 1024));
         assert_eq!(own("RssAnon: 5 kB\n"), Some(5 * 1024));
         assert_eq!(own("VmRSS: 5 kB\n"), None);
+        assert_eq!(field("VmHWM:\t 9 kB\n", "VmHWM:"), Some(9 * 1024));
     }
 
     #[cfg(target_os = "linux")]

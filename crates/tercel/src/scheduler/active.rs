@@ -164,7 +164,7 @@ impl Active {
                     let row = logits.row(row);
                     // A padded vocabulary has rows that are no token's.
                     let row = &row[..row.len().min(tokenizer.vocab_size())];
-                    let Ok(token) = writing.sampler.sample(writing.step(), row) else {
+                    let Ok(token) = writing.sample(row) else {
                         let tokens = self.held;
                         end = Some(Err(Error::InvalidLogits { tokens }));
                         break;

@@ -8,7 +8,7 @@ use crate::TokenId;
 use crate::job::{Generate, Terms};
 use crate::pipe::Sender;
 use crate::reply::{Event, Reply, StopReason};
-use crate::sampler::Sampler;
+use crate::sampler::{InvalidLogits, Sampler};
 use crate::speculate::Speculation;
 
 /// A reply, and all it takes to go on with it.
@@ -49,7 +49,7 @@ impl Writing {
         let started = Instant::now();
         reply.usage.prompt_tokens = prompt.len();
         reply.usage.cached_tokens = cached;
-        reply.timings.queue_seconds = (started - events.accepted()).as_secs_f64();
+        reply.timings.set_start(started - events.accepted());
         let mut sampler = Sampler::default();
         sampler.begin(&reply.settings, &prompt);
         reply
@@ -121,6 +121,14 @@ impl Writing {
         [whole, token].into_iter().flatten().min()
     }
 
+    /// Draws the next token.
+    pub(super) fn sample(&mut self, logits: &[f32]) -> Result<TokenId, InvalidLogits> {
+        let started = Instant::now();
+        let token = self.sampler.sample(self.step(), logits);
+        self.reply.timings.sampling_seconds += started.elapsed().as_secs_f64();
+        token
+    }
+
     /// Makes `token` part of the reply, and whatever must follow it. `tokens` are those of prompt
     /// and reply.
     pub(super) fn accept(
@@ -160,6 +168,7 @@ impl Writing {
         }
         let was_thinking = self.text.is_thinking();
         let piece = self.text.push(tokenizer, token);
+        reply.timings.detokenize_seconds += now.elapsed().as_secs_f64();
         if was_thinking || self.text.is_thinking() {
             reply.usage.thinking_tokens = reply.tokens.len();
         }
@@ -231,9 +240,9 @@ pub(super) fn expire(request: Generate) {
         return;
     };
     reply.stop_reason = StopReason::Timeout;
-    let waited = request.events.accepted().elapsed().as_secs_f64();
-    reply.timings.queue_seconds = waited;
-    reply.timings.total_seconds = waited;
+    let waited = request.events.accepted().elapsed();
+    reply.timings.set_start(waited);
+    reply.timings.total_seconds = waited.as_secs_f64();
     request.events.finish(None, Ok(reply));
 }
 

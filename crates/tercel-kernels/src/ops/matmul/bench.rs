@@ -69,6 +69,64 @@ fn rate_of_products() {
     }
 }
 
+/// How much of the memory's bandwidth one token takes, with weights that no cache holds.
+#[test]
+#[ignore = "a benchmark: run it with --release --no-capture"]
+fn bandwidth_of_one_token() {
+    let (rows, cols) = (1536, 576);
+    for (dtype, isa) in TYPES[..3].iter().flat_map(|dtype| {
+        let isas = Isa::available().into_iter().skip(1);
+        isas.map(move |isa| (*dtype, isa))
+    }) {
+        let mut pool = Pool::new(2).unwrap();
+        let source = random_source(dtype, rows, cols, 1);
+        let one = pack(&mut pool, dtype, rows, cols, &source).bytes();
+        let matrices = (0..(1 << 27) / one).map(|_| pack(&mut pool, dtype, rows, cols, &source));
+        let matrices: Vec<_> = matrices.collect();
+        let mut line = format!("{:>11} {dtype:>5}:", isa.name());
+        for threads in [1, 2] {
+            let mut pool = Pool::new(threads).unwrap();
+            let x = random(1, cols);
+            let mut out = vec![0.0; rows];
+            let mut scratch = Activations::with_capacity(x.len()).unwrap();
+            let (mut products, mut reads) = (f64::INFINITY, f64::INFINITY);
+            for _ in 0..ROUNDS {
+                let start = Instant::now();
+                for weights in &matrices {
+                    let product = Product {
+                        weights,
+                        out: &mut out,
+                        accumulate: false,
+                    };
+                    matmul(&mut pool, isa, &x, cols, &mut scratch, [product]);
+                }
+                products = products.min(start.elapsed().as_secs_f64());
+                let start = Instant::now();
+                for weights in &matrices {
+                    read(&mut pool, weights);
+                }
+                reads = reads.min(start.elapsed().as_secs_f64());
+            }
+            let rate = |seconds| (matrices.len() * one) as f64 / seconds / 1e9;
+            let (products, reads) = (rate(products), rate(reads));
+            line += &format!(" {threads} threads {products:.1} of {reads:.1} GB/s");
+        }
+        eprintln!("{line}");
+    }
+}
+
+/// Reads a matrix and does nothing with it.
+fn read(pool: &mut Pool, weights: &PackedMatrix) {
+    pool.run(weights.tiles(), 1, |_, tiles| {
+        for tile in tiles {
+            let sum = |sum: u64, eight: &[u8]| {
+                sum ^ u64::from_le_bytes(eight.try_into().expect("eight bytes"))
+            };
+            black_box(weights.tile(tile).chunks_exact(8).fold(0, sum));
+        }
+    });
+}
+
 /// Multiply-adds of bytes in a second, in units of 10^9, by `maddubs`, `madd` and `add` alone.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]

@@ -123,54 +123,72 @@ impl SharedProduct<'_> {
     /// Computes the given tiles for all `n` tokens.
     fn compute(&self, isa: Isa, input: Input<'_>, tiles: Range<usize>, n: usize) {
         for block in (0..n).step_by(TOKEN_BLOCK) {
-            let end = n.min(block + TOKEN_BLOCK);
-            for tile in tiles.clone() {
-                let mut token = block;
-                while token < end {
-                    token += match end - token {
-                        #[cfg(target_arch = "x86_64")]
-                        8.. if isa.0 == Kind::Avx512Vnni => {
-                            // Its 32 registers hold the sums of eight tokens.
-                            // SAFETY: as in `products`.
-                            let sums = unsafe {
-                                x86::tile_avx512_vnni::<8>(self.weights, tile, input, token)
-                            };
-                            self.put(tile, token, sums)
-                        }
-                        4.. => self.put(
-                            tile,
-                            token,
-                            products::<4>(isa, self.weights, tile, input, token),
-                        ),
-                        2..=3 => self.put(
-                            tile,
-                            token,
-                            products::<2>(isa, self.weights, tile, input, token),
-                        ),
-                        _ => self.put(
-                            tile,
-                            token,
-                            products::<1>(isa, self.weights, tile, input, token),
-                        ),
-                    };
+            let tokens = block..n.min(block + TOKEN_BLOCK);
+            let mut tile = tiles.start;
+            #[cfg(target_arch = "x86_64")]
+            if isa.0 == Kind::Avx512Vnni {
+                while tile + 2 <= tiles.end {
+                    self.two_tiles(input, tile, tokens.clone());
+                    tile += 2;
                 }
+            }
+            for tile in tile..tiles.end {
+                self.one_tile(isa, input, tile, tokens.clone());
             }
         }
     }
 
-    /// Writes the results of one tile for `TOKENS` tokens from `token` on, and gives back their
-    /// number.
-    fn put<const TOKENS: usize>(
+    fn one_tile(&self, isa: Isa, input: Input<'_>, tile: usize, tokens: Range<usize>) {
+        let mut token = tokens.start;
+        while token < tokens.end {
+            let (weights, put) = (self.weights, (tile, token));
+            token += match tokens.end - token {
+                #[cfg(target_arch = "x86_64")]
+                8.. if isa.0 == Kind::Avx512Vnni => {
+                    // Its 32 registers hold the sums of eight tokens.
+                    // SAFETY: as in `products`.
+                    let sums = unsafe { x86::tile_avx512_vnni::<8>(weights, tile, input, token) };
+                    self.put(put, sums)
+                }
+                4.. => self.put(put, products::<4>(isa, weights, tile, input, token)),
+                2..=3 => self.put(put, products::<2>(isa, weights, tile, input, token)),
+                _ => self.put(put, products::<1>(isa, weights, tile, input, token)),
+            };
+        }
+    }
+
+    /// Computes a tile and the next one, on a processor with AVX-512 and VNNI.
+    #[cfg(target_arch = "x86_64")]
+    fn two_tiles(&self, input: Input<'_>, tile: usize, tokens: Range<usize>) {
+        use x86::two_tiles_avx512_vnni as products;
+        let mut token = tokens.start;
+        while token < tokens.end {
+            let (weights, put) = (self.weights, (tile, token));
+            // SAFETY: as in `products`.
+            token += unsafe {
+                match tokens.end - token {
+                    8.. => self.put(put, products::<8>(weights, tile, input, token)),
+                    4.. => self.put(put, products::<4>(weights, tile, input, token)),
+                    2..=3 => self.put(put, products::<2>(weights, tile, input, token)),
+                    _ => self.put(put, products::<1>(weights, tile, input, token)),
+                }
+            };
+        }
+    }
+
+    /// Writes the results of tiles from `tile` on for tokens from `token` on, and gives back the
+    /// number of tokens.
+    fn put<const ROWS: usize, const TOKENS: usize>(
         &self,
-        tile: usize,
-        token: usize,
-        sums: [[f32; TILE_ROWS]; TOKENS],
+        (tile, token): (usize, usize),
+        sums: [[f32; ROWS]; TOKENS],
     ) -> usize {
-        let rows = self.weights.tile_rows(tile);
+        let rows = self.weights.rows();
+        let mine = tile * TILE_ROWS..rows.min(tile * TILE_ROWS + ROWS);
         for (i, sums) in sums.iter().enumerate() {
-            let at = (token + i) * self.weights.rows();
+            let at = (token + i) * rows;
             // SAFETY: each (tile, token) is computed once, by the thread that owns the tile.
-            let out = unsafe { self.out.slice(at + rows.start..at + rows.end) };
+            let out = unsafe { self.out.slice(at + mine.start..at + mine.end) };
             for (out, sum) in out.iter_mut().zip(sums) {
                 *out = if self.accumulate { *out + sum } else { *sum };
             }

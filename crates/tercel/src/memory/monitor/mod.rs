@@ -258,6 +258,7 @@ mod tests {
             Some(ProcessMemory {
                 rss_bytes,
                 own_bytes,
+                peak_rss_bytes: rss_bytes,
             })
         });
         (monitor, rss)

@@ -8,6 +8,7 @@
 use std::arch::x86_64::*;
 
 use super::super::Input;
+use super::lanes::{At, Eight};
 use super::{Dot, Part, Unpack, broadcast, sum};
 use crate::quant::{Codes, GROUPS};
 use crate::{PackedMatrix, TILE_ROWS};
@@ -24,15 +25,17 @@ pub(in super::super) unsafe fn tile<const TOKENS: usize>(
     token: usize,
 ) -> [[f32; TILE_ROWS]; TOKENS] {
     // SAFETY: this function has the features.
-    unsafe { super::tile::<Pairs, TOKENS>(weights, tile, input, token) }
+    unsafe { super::tiles::<Pairs, TOKENS, TILE_ROWS>(weights, tile, input, token) }
 }
 
 struct Pairs;
 
 impl Dot for Pairs {
+    type Lanes = Eight;
+
     #[inline(always)]
     unsafe fn dot<C: Unpack, const T: usize, const FROM: usize, const TO: usize>(
-        planes: &[u8],
+        planes: At,
         x: &[*const Part; T],
     ) -> [__m256i; T] {
         let fitting = const { fitting::<C>() };
@@ -42,9 +45,9 @@ impl Dot for Pairs {
             let mut dots = [_mm256_setzero_si256(); T];
             let mut short = [_mm256_setzero_si256(); T];
             for group in groups.clone() {
-                let codes = C::group(planes, group);
+                let codes = C::group::<Eight>(planes, group);
                 for ((x, short), dot) in x.iter().zip(&mut short).zip(&mut dots) {
-                    let pairs = C::pairs(codes, broadcast(*x, group));
+                    let pairs = C::pairs(codes, broadcast::<Eight>(*x, group));
                     if fitting == 1 {
                         // Without the detour through `short` the compiler spills no registers.
                         *dot = _mm256_add_epi32(*dot, widen(pairs));

@@ -1,7 +1,8 @@
-//! The codes of a part as bytes in registers: four of each of eight rows at a time.
+//! The codes of a part as bytes in registers: four of each row at a time.
 
 use std::arch::x86_64::*;
 
+use super::lanes::{At, Lanes};
 use crate::quant::{Bits, Bytes, Codes, Lookup, Signed, Values};
 
 /// Codes as a kernel multiplies them.
@@ -15,19 +16,17 @@ pub(super) trait Unpack: Codes {
     /// A byte for each code of a group.
     ///
     /// # Safety
-    /// Needs AVX2; `planes` must have `BYTES`.
-    unsafe fn group(planes: &[u8], group: usize) -> __m256i;
+    /// Needs the features of `L`; `planes` must have `BYTES` in each tile.
+    unsafe fn group<L: Lanes>(planes: At, group: usize) -> L::Ints;
 
     /// A byte without a sign for each code of a group.
     ///
     /// # Safety
     /// As [`group`](Self::group).
-    #[inline]
-    #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn unsigned(planes: &[u8], group: usize) -> __m256i {
+    #[inline(always)]
+    unsafe fn unsigned<L: Lanes>(planes: At, group: usize) -> L::Ints {
         // SAFETY: by the contract of this function.
-        let signed = unsafe { Self::group(planes, group) };
-        _mm256_xor_si256(signed, _mm256_set1_epi8(-128))
+        unsafe { L::xor(Self::group::<L>(planes, group), L::all_bytes(-128)) }
     }
 
     /// Products of one group, adjacent ones added.
@@ -41,23 +40,24 @@ impl<const LOW: i32, const HIGH: i32, const ZERO: i32> Unpack for Bits<LOW, HIGH
     const ZERO: i32 = ZERO;
     const UNSIGNED_ZERO: i32 = ZERO;
 
-    #[inline]
-    #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn unsigned(planes: &[u8], group: usize) -> __m256i {
+    #[inline(always)]
+    unsafe fn unsigned<L: Lanes>(planes: At, group: usize) -> L::Ints {
         // SAFETY: by the contract of this function.
-        unsafe { Self::group(planes, group) }
+        unsafe { Self::group::<L>(planes, group) }
     }
 
-    #[inline]
-    #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn group(planes: &[u8], group: usize) -> __m256i {
+    #[inline(always)]
+    unsafe fn group<L: Lanes>(planes: At, group: usize) -> L::Ints {
         // SAFETY: by the contract of this function.
         unsafe {
-            let low = bits::<LOW, 0>(planes, group);
+            let low = bits::<L, LOW, 0>(planes, group);
             if HIGH == 0 {
                 return low;
             }
-            _mm256_or_si256(low, bits::<HIGH, LOW>(&planes[Self::HIGH_PLANE..], group))
+            L::or(
+                low,
+                bits::<L, HIGH, LOW>(planes.add(Self::HIGH_PLANE), group),
+            )
         }
     }
 
@@ -69,11 +69,10 @@ impl<const LOW: i32, const HIGH: i32, const ZERO: i32> Unpack for Bits<LOW, HIGH
 }
 
 impl Unpack for Signed {
-    #[inline]
-    #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn group(planes: &[u8], group: usize) -> __m256i {
+    #[inline(always)]
+    unsafe fn group<L: Lanes>(planes: At, group: usize) -> L::Ints {
         // SAFETY: by the contract of this function.
-        unsafe { load(planes, group * 32) }
+        unsafe { L::load_bytes(planes.add(group * 32)) }
     }
 
     #[inline]
@@ -86,11 +85,10 @@ impl Unpack for Signed {
 impl Unpack for Bytes {
     const ZERO: i32 = -128;
 
-    #[inline]
-    #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn group(planes: &[u8], group: usize) -> __m256i {
+    #[inline(always)]
+    unsafe fn group<L: Lanes>(planes: At, group: usize) -> L::Ints {
         // SAFETY: by the contract of this function.
-        unsafe { Signed::group(planes, group) }
+        unsafe { Signed::group::<L>(planes, group) }
     }
 
     #[inline]
@@ -101,25 +99,20 @@ impl Unpack for Bytes {
 }
 
 impl<V: Values> Unpack for Lookup<V> {
-    #[inline]
-    #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn group(planes: &[u8], group: usize) -> __m256i {
-        // SAFETY: by the contract of this function; the table has 16 bytes.
-        unsafe {
-            let values = _mm256_broadcastsi128_si256(_mm_loadu_si128(V::VALUES.as_ptr().cast()));
-            _mm256_shuffle_epi8(values, bits::<4, 0>(planes, group))
-        }
+    #[inline(always)]
+    unsafe fn group<L: Lanes>(planes: At, group: usize) -> L::Ints {
+        // SAFETY: by the contract of this function.
+        unsafe { L::look_up(&V::VALUES, bits::<L, 4, 0>(planes, group)) }
     }
 
-    #[inline]
-    #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn unsigned(planes: &[u8], group: usize) -> __m256i {
+    #[inline(always)]
+    unsafe fn unsigned<L: Lanes>(planes: At, group: usize) -> L::Ints {
         // SAFETY: as above.
         unsafe {
-            let values = _mm_loadu_si128(V::VALUES.as_ptr().cast());
-            let values = _mm_xor_si128(values, _mm_set1_epi8(-128));
-            let values = _mm256_broadcastsi128_si256(values);
-            _mm256_shuffle_epi8(values, bits::<4, 0>(planes, group))
+            L::look_up(
+                &const { unsigned(V::VALUES) },
+                bits::<L, 4, 0>(planes, group),
+            )
         }
     }
 
@@ -130,21 +123,30 @@ impl<V: Values> Unpack for Lookup<V> {
     }
 }
 
+/// The values of a table, each 128 more, in bytes without a sign.
+const fn unsigned(mut values: [i8; 16]) -> [i8; 16] {
+    let mut i = 0;
+    while i < values.len() {
+        values[i] ^= -128;
+        i += 1;
+    }
+    values
+}
+
 /// The `WIDTH` bits of each code of a group out of a plane, moved up by `BY`.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn bits<const WIDTH: i32, const BY: i32>(plane: &[u8], group: usize) -> __m256i {
+///
+/// # Safety
+/// As [`Unpack::group`].
+#[inline(always)]
+unsafe fn bits<L: Lanes, const WIDTH: i32, const BY: i32>(plane: At, group: usize) -> L::Ints {
     let groups = 8 / WIDTH as usize;
-    // SAFETY: by the contract of `Unpack::group`.
-    let held = unsafe { load(plane, group / groups * 32) };
-    // The loop over groups is unrolled, so these shifts are constants.
+    // The loop over groups is unrolled, so what it is shifted by is a constant.
     let up = BY - WIDTH * (group % groups) as i32;
-    let moved = if up < 0 {
-        _mm256_srl_epi16(held, _mm_cvtsi32_si128(-up))
-    } else {
-        _mm256_sll_epi16(held, _mm_cvtsi32_si128(up))
-    };
-    _mm256_and_si256(moved, _mm256_set1_epi8(((1 << WIDTH) - 1) << BY))
+    // SAFETY: by the contract of this function.
+    unsafe {
+        let held = L::load_bytes(plane.add(group / groups * 32));
+        L::and(L::shift(held, up), L::all_bytes(((1 << WIDTH) - 1) << BY))
+    }
 }
 
 /// Products of signed codes. The sign of the weight moves to the activation, whose codes are in
@@ -153,12 +155,4 @@ unsafe fn bits<const WIDTH: i32, const BY: i32>(plane: &[u8], group: usize) -> _
 #[target_feature(enable = "avx2,fma,f16c")]
 fn signed_pairs(codes: __m256i, x: __m256i) -> __m256i {
     _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(x, codes))
-}
-
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn load(bytes: &[u8], at: usize) -> __m256i {
-    debug_assert!(at + 32 <= bytes.len());
-    // SAFETY: every caller reads inside a part whose size it was promised.
-    unsafe { _mm256_loadu_si256(bytes.as_ptr().add(at).cast()) }
 }

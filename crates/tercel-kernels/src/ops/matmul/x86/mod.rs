@@ -1,15 +1,14 @@
-//! Eight rows in the lanes of a register, one to eight tokens at a time.
+//! Eight or sixteen rows in the lanes of a register, one to eight tokens at a time.
 //!
 //! What multiplies the codes differs from one instruction set to the next ([`Dot`]); all around it
-//! is the same. Functions that are `inline(always)` become part of a `tile` that has the processor
+//! is the same. Functions that are `inline(always)` become part of a `tile_*` that has the processor
 //! features of its set, and are compiled for those.
 
 mod avx2;
 mod codes;
 mod floats;
+mod lanes;
 mod vnni;
-
-use std::arch::x86_64::*;
 
 use tercel_formats::DType;
 
@@ -20,65 +19,77 @@ use crate::quant::{Format, Grain, formats::*};
 use crate::{PackedMatrix, TILE_ROWS};
 use codes::Unpack;
 use floats::{Brain, Float, Half, Single};
+use lanes::{At, Lanes};
 
 pub(super) use avx2::tile as tile_avx2;
-pub(super) use vnni::{tile_avx_vnni, tile_avx512_vnni};
+pub(super) use vnni::{tile_avx_vnni, tile_avx512_vnni, two_tiles_avx512_vnni};
 
 /// How an instruction set multiplies codes with activations.
 trait Dot {
-    /// Integer sums of the elements of the halves `FROM..TO` of eight rows times part `part` of
-    /// each token.
+    type Lanes: Lanes;
+
+    /// Integer sums of the elements of the halves `FROM..TO` of each row times part `part` of each
+    /// token.
     ///
     /// # Safety
     /// Needs the features of the instruction set. `planes` must have the codes of a part, and each
     /// of `x` must lead to one.
     unsafe fn dot<C: Unpack, const T: usize, const FROM: usize, const TO: usize>(
-        planes: &[u8],
+        planes: At,
         x: &[*const Part; T],
-    ) -> [__m256i; T];
+    ) -> [<Self::Lanes as Lanes>::Ints; T];
 }
 
-/// The products of the rows of one tile with `T` tokens from `token` on.
+type Floats<D> = <<D as Dot>::Lanes as Lanes>::Floats;
+
+/// The products of the rows of as many tiles as registers have the rows of, from `tile` on, with `T`
+/// tokens from `token` on.
 ///
 /// # Safety
 /// Needs the features of `D`, AVX2, FMA and F16C; must become part of a function that has them.
+/// `ROWS` must be the rows of the registers.
 #[inline(always)]
-unsafe fn tile<D: Dot, const T: usize>(
+unsafe fn tiles<D: Dot, const T: usize, const ROWS: usize>(
     weights: &PackedMatrix,
     tile: usize,
     input: Input<'_>,
     token: usize,
-) -> [[f32; TILE_ROWS]; T] {
+) -> [[f32; ROWS]; T] {
+    assert!(
+        ROWS == D::Lanes::TILES * TILE_ROWS && tile + D::Lanes::TILES <= weights.tiles(),
+        "there are so many tiles"
+    );
     let packed = weights.tile(tile);
+    let tiles = At::new(packed.as_ptr(), packed.len());
     let cols = weights.cols();
-    // SAFETY: by the contract of this function.
+    // SAFETY: by the contract of this function; a tile has all columns.
     let sums = unsafe {
         with_layout!(weights.layout(),
-            F => quantized::<D, F, T>(packed, input, token),
+            F => quantized::<D, F, T>(tiles, packed.len() / F::PACKED_BYTES, input, token),
             float dtype => match dtype {
-                DType::F16 => floats::product::<Half, T>(packed, cols, input, token),
-                DType::BF16 => floats::product::<Brain, T>(packed, cols, input, token),
-                _ => floats::product::<Single, T>(packed, cols, input, token),
+                DType::F16 => floats::product::<D::Lanes, Half, T>(tiles, cols, input, token),
+                DType::BF16 => floats::product::<D::Lanes, Brain, T>(tiles, cols, input, token),
+                _ => floats::product::<D::Lanes, Single, T>(tiles, cols, input, token),
             }
         )
     };
-    let mut rows = [[0.0; TILE_ROWS]; T];
+    let mut rows = [[0.0; ROWS]; T];
     for (rows, sum) in rows.iter_mut().zip(sums) {
-        // SAFETY: `rows` has room for eight floats.
-        unsafe { _mm256_storeu_ps(rows.as_mut_ptr(), sum) };
+        // SAFETY: `rows` has room for the rows of all tiles.
+        unsafe { D::Lanes::store(sum, rows.as_mut_ptr()) };
     }
     rows
 }
 
 /// # Safety
-/// As [`tile`].
+/// As [`tiles`]; each has so many blocks.
 #[inline(always)]
 unsafe fn quantized<D: Dot, F: Format<Codes: Unpack>, const T: usize>(
-    packed: &[u8],
+    tiles: At,
+    blocks: usize,
     input: Input<'_>,
     token: usize,
-) -> [__m256; T] {
-    let blocks = packed.len() / F::PACKED_BYTES;
+) -> [Floats<D>; T] {
     let mut x = [std::ptr::null(); T];
     for (i, x) in x.iter_mut().enumerate() {
         let row = input.quantized.row(token + i);
@@ -91,27 +102,32 @@ unsafe fn quantized<D: Dot, F: Format<Codes: Unpack>, const T: usize>(
     // SAFETY: by the contract of this function; the blocks have their size and, by the assertion,
     // the rows have their parts.
     unsafe {
-        let mut sums = [_mm256_setzero_ps(); T];
-        for block in packed.chunks_exact(F::PACKED_BYTES) {
-            let d = head::<F>(block, 0);
-            for bytes in block[F::FIRST_PART..].chunks_exact(F::PART_BYTES) {
+        let mut sums = [D::Lanes::zeros(); T];
+        let mut block = tiles;
+        for _ in 0..blocks {
+            let d = head::<D::Lanes, F>(block);
+            let mut part = block.add(F::FIRST_PART);
+            for _ in 0..F::PARTS {
                 match F::SCALES {
                     Grain::Block | Grain::Part => {
-                        add_products::<D, F, T, 0, 2>(d, bytes, &x, &mut sums);
+                        add_products::<D, F, T, 0, 2>(d, part, &x, &mut sums);
                     }
                     Grain::Half => {
-                        add_products::<D, F, T, 0, 1>(d, bytes, &x, &mut sums);
-                        add_products::<D, F, T, 1, 2>(d, bytes, &x, &mut sums);
+                        add_products::<D, F, T, 0, 1>(d, part, &x, &mut sums);
+                        add_products::<D, F, T, 1, 2>(d, part, &x, &mut sums);
                     }
                 }
                 if let Some(grain) = F::MINS {
-                    let m = head::<F>(block, F::HEAD_BYTES);
-                    add_mins(m, &bytes[F::MIN_BYTES..], grain, &x, &mut sums);
+                    let m = head::<D::Lanes, F>(block.add(F::HEAD_BYTES));
+                    let factors = part.add(F::MIN_BYTES);
+                    add_mins::<D::Lanes, T>(m, factors, grain, &x, &mut sums);
                 }
                 for x in &mut x {
                     *x = x.add(1);
                 }
+                part = part.add(F::PART_BYTES);
             }
+            block = block.add(F::PACKED_BYTES);
         }
         sums
     }
@@ -120,23 +136,23 @@ unsafe fn quantized<D: Dot, F: Format<Codes: Unpack>, const T: usize>(
 /// Adds the halves `FROM..TO` of a part, which share a scale, without minimums.
 ///
 /// # Safety
-/// As [`Dot::dot`]; `bytes` are the packed part.
+/// As [`Dot::dot`]; `part` is the packed part.
 #[inline(always)]
 unsafe fn add_products<D: Dot, F, const T: usize, const FROM: usize, const TO: usize>(
-    d: __m256,
-    bytes: &[u8],
+    d: Floats<D>,
+    part: At,
     x: &[*const Part; T],
-    sums: &mut [__m256; T],
+    sums: &mut [Floats<D>; T],
 ) where
     F: Format<Codes: Unpack>,
 {
     // SAFETY: by the contract of this function.
     unsafe {
-        let scale = scaled(d, &bytes[F::SCALE_BYTES..], F::SCALES, FROM);
-        let dots = D::dot::<F::Codes, T, FROM, TO>(bytes, x);
+        let scale = scaled::<D::Lanes>(d, part.add(F::SCALE_BYTES), F::SCALES, FROM);
+        let dots = D::dot::<F::Codes, T, FROM, TO>(part, x);
         for ((x, dot), sum) in x.iter().zip(dots).zip(sums) {
-            let scale = _mm256_mul_ps(scale, _mm256_set1_ps((**x).scale));
-            *sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), scale, *sum);
+            let scale = D::Lanes::mul(scale, D::Lanes::all((**x).scale));
+            *sum = D::Lanes::mul_add(D::Lanes::to_floats(dot), scale, *sum);
         }
     }
 }
@@ -146,70 +162,71 @@ unsafe fn add_products<D: Dot, F, const T: usize, const FROM: usize, const TO: u
 /// # Safety
 /// As [`add_products`]; `factors` are those of the minimums of the part.
 #[inline(always)]
-unsafe fn add_mins<const T: usize>(
-    m: __m256,
-    factors: &[u8],
+unsafe fn add_mins<L: Lanes, const T: usize>(
+    m: L::Floats,
+    factors: At,
     grain: Grain,
     x: &[*const Part; T],
-    sums: &mut [__m256; T],
+    sums: &mut [L::Floats; T],
 ) {
     // SAFETY: by the contract of this function.
     unsafe {
-        let min = scaled(m, factors, grain, 0);
+        let min = scaled::<L>(m, factors, grain, 0);
         if grain != Grain::Half {
             for (x, sum) in x.iter().zip(sums) {
-                let x = _mm256_set1_ps((**x).weighted_sum);
-                *sum = _mm256_fmadd_ps(min, x, *sum);
+                *sum = L::mul_add(min, L::all((**x).weighted_sum), *sum);
             }
             return;
         }
-        let high_min = scaled(m, factors, grain, 1);
+        let high_min = scaled::<L>(m, factors, grain, 1);
         for (x, sum) in x.iter().zip(sums) {
             let [low, high] = (**x).sums.map(|sum| (**x).scale * sum as f32);
-            *sum = _mm256_fmadd_ps(min, _mm256_set1_ps(low), *sum);
-            *sum = _mm256_fmadd_ps(high_min, _mm256_set1_ps(high), *sum);
+            *sum = L::mul_add(min, L::all(low), *sum);
+            *sum = L::mul_add(high_min, L::all(high), *sum);
         }
     }
 }
 
-/// Eight `d` or `m`.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn head<F: Format>(block: &[u8], at: usize) -> __m256 {
-    debug_assert!(at + F::HEAD_BYTES <= block.len());
-    // SAFETY: every caller reads inside a block whose size it was promised.
+/// A `d` or `m` for each row.
+///
+/// # Safety
+/// Needs the features of `L`; `at` must have them.
+#[inline(always)]
+unsafe fn head<L: Lanes, F: Format>(at: At) -> L::Floats {
+    // SAFETY: by the contract of this function.
     unsafe {
-        let at = block.as_ptr().add(at);
         match F::HEAD {
-            DType::F32 => Single::load(at),
-            DType::BF16 => Brain::load(at),
-            _ => Half::load(at),
+            DType::F32 => Single::load::<L>(at),
+            DType::BF16 => Brain::load::<L>(at),
+            _ => Half::load::<L>(at),
         }
     }
 }
 
 /// `d` times the factors of half `half` of a part, or of all of it.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn scaled(d: __m256, factors: &[u8], grain: Grain, half: usize) -> __m256 {
+///
+/// # Safety
+/// Needs the features of `L`; `factors` must have those of the half.
+#[inline(always)]
+unsafe fn scaled<L: Lanes>(d: L::Floats, factors: At, grain: Grain, half: usize) -> L::Floats {
     if grain == Grain::Block {
         return d;
     }
-    let at = half * TILE_ROWS;
-    debug_assert!(at + TILE_ROWS <= factors.len());
-    // SAFETY: as in `head`.
-    let factors = unsafe { _mm_loadl_epi64(factors.as_ptr().add(at).cast()) };
-    _mm256_mul_ps(d, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(factors)))
+    // SAFETY: by the contract of this function.
+    unsafe { L::mul(d, L::load_i8(factors.add(half * TILE_ROWS))) }
 }
 
 /// Four codes of group `group` of a part, in every lane.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn broadcast(x: *const Part, group: usize) -> __m256i {
-    // SAFETY: every caller's group is inside the part.
-    let codes = unsafe { (&raw const (*x).codes).cast::<i32>().add(group) };
-    // SAFETY: as above; the codes of a part are aligned as its scale is.
-    _mm256_set1_epi32(unsafe { codes.read() })
+///
+/// # Safety
+/// Needs the features of `L`; `x` must lead to a part that has the group.
+#[inline(always)]
+unsafe fn broadcast<L: Lanes>(x: *const Part, group: usize) -> L::Ints {
+    // SAFETY: by the contract of this function; the codes of a part are aligned as its scale is.
+    unsafe {
+        let codes = (&raw const (*x).codes).cast::<i32>().add(group);
+        L::all_ints(codes.read())
+    }
 }
 
 /// The sum of the codes of the halves `FROM..TO` of a part.

@@ -1,0 +1,135 @@
+//! `tercel bench`: what it prints.
+
+mod common;
+
+use common::{Place, events};
+
+const SMALL: [&str; 8] = [
+    "--prompt-tokens",
+    "40",
+    "--max-new-tokens",
+    "8",
+    "--runs",
+    "2",
+    "--threads",
+    "1",
+];
+
+#[test]
+fn one_combination_is_shown_in_full() {
+    let place = Place::new();
+    let model = place.model(&[]);
+    let text = place.stdout(&[&["bench", &model], &SMALL[..]].concat());
+    let first = text.lines().next().unwrap_or_default();
+    assert!(
+        first.contains("40 prompt + 8 new tokens") && first.contains("2 runs"),
+        "{text}"
+    );
+    for says in [
+        "STAGE",
+        "MEAN MS",
+        "P50",
+        "P95",
+        "format",
+        "tokenize",
+        "prefill",
+        "decode",
+        "detokenize",
+        "total",
+        "first token",
+        "further token",
+        "tokens/s",
+        "diagnosis: ",
+        "load",
+    ] {
+        assert!(text.contains(says), "{says}: {text}");
+    }
+}
+
+#[test]
+fn several_combinations_are_a_table() {
+    let place = Place::new();
+    let model = place.model(&[]);
+    let more = ["--depth", "0,32", "--concurrency", "1,2"];
+    let text = place.stdout(&[&["bench", &model], &SMALL[..], &more].concat());
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 6, "{text}");
+    assert!(
+        lines[0].contains("AT ONCE") && lines[0].contains("DECODE T/S"),
+        "{text}"
+    );
+    let row: Vec<&str> = lines[4].split_whitespace().collect();
+    assert_eq!(row[..4], ["2", "32", "40", "8"], "{text}");
+}
+
+#[test]
+fn json_has_a_line_for_each_combination_and_csv_one_for_each_request() {
+    let place = Place::new();
+    let model = place.model(&[]);
+    let more = ["--depth", "0,32", "--json"];
+    let stdout = place.stdout(&[&["bench", &model], &SMALL[..], &more].concat());
+    let events = events(&stdout);
+    let found: Vec<_> = events
+        .iter()
+        .filter(|event| event["event"] == "bench")
+        .collect();
+    assert_eq!(found.len(), 2, "{stdout}");
+    assert_eq!(
+        (&found[1]["depth"], &found[1]["runs"]),
+        (&32.into(), &2.into())
+    );
+    for key in [
+        "ttft_ms",
+        "tpot_ms",
+        "gap_ms",
+        "tokens_per_second",
+        "total_tokens_per_second",
+    ] {
+        for percentile in [
+            "p5", "p10", "p50", "p90", "p95", "p99", "mean", "min", "max",
+        ] {
+            assert!(
+                found[0][key][percentile].is_f64(),
+                "{key} {percentile}: {stdout}"
+            );
+        }
+    }
+    assert!(found[0]["prefill_tokens_per_second"]["p50"].as_f64() > Some(0.0));
+
+    let more = ["--concurrency", "2", "--csv"];
+    let csv = place.stdout(&[&["bench", &model], &SMALL[..], &more].concat());
+    let lines: Vec<&str> = csv.lines().collect();
+    assert_eq!(lines.len(), 1 + 2 * 2, "{csv}");
+    assert!(
+        lines[0].starts_with("concurrency,depth,max_new_tokens,run,request,"),
+        "{csv}"
+    );
+    for line in &lines {
+        assert_eq!(
+            line.split(',').count(),
+            lines[0].split(',').count(),
+            "{csv}"
+        );
+    }
+    assert!(lines[4].starts_with("2,0,8,2,1,40,0,8,"), "{csv}");
+}
+
+#[test]
+fn what_cannot_be_measured_is_refused() {
+    let place = Place::new();
+    let model = place.model(&[]);
+    for (more, code, says) in [
+        (&["--runs", "0"][..], 1, "`runs` is 0"),
+        (&["--prompt-tokens", "0"], 1, "`prompt_tokens` is 0"),
+        (&["--prompt-tokens", "4000"], 1, "160"),
+        (&["--prompt", "x", "--depth", "5"], 2, "--depth"),
+        (&["--json", "--csv"], 2, "--csv"),
+        (&["--prompt-tokens", "1,x"], 2, "x"),
+    ] {
+        let outcome = place.run(&[&["bench", &model], more].concat());
+        assert!(
+            outcome.code == code && outcome.stderr.contains(says),
+            "{more:?}: {outcome:?}"
+        );
+    }
+}
