@@ -46,6 +46,14 @@ impl Failure {
         self
     }
 
+    /// Adds the way out to a failure of one kind alone.
+    pub(crate) fn with_hint_for(self, code: &str, text: &str) -> Self {
+        match &self {
+            Self::Error { kind, .. } if *kind == code => self.with_hint(text),
+            _ => self,
+        }
+    }
+
     /// A file that the user named cannot be read.
     pub(crate) fn unreadable(what: &str, path: &std::path::Path, reason: &io::Error) -> Self {
         let path = path.display();

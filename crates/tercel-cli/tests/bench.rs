@@ -121,7 +121,7 @@ fn what_cannot_be_measured_is_refused() {
     for (more, code, says) in [
         (&["--runs", "0"][..], 1, "`runs` is 0"),
         (&["--prompt-tokens", "0"], 1, "`prompt_tokens` is 0"),
-        (&["--prompt-tokens", "4000"], 1, "160"),
+        (&["--prompt-tokens", "4000"], 1, "--prompt-tokens and"),
         (&["--prompt", "x", "--depth", "5"], 2, "--depth"),
         (&["--json", "--csv"], 2, "--csv"),
         (&["--prompt-tokens", "1,x"], 2, "x"),

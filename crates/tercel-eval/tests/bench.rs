@@ -34,7 +34,8 @@ fn every_run_computes_its_whole_prompt_and_reply() {
         assert_eq!((run.run, run.request), (i + 1, 0));
         assert_eq!((run.prompt_tokens, run.out_tokens), (40, 9));
         assert_eq!(run.cached_tokens, 0, "a prompt of another run was found");
-        assert_eq!(run.gaps_s.len(), 8);
+        // The ends of a reply of random bytes need not be whole characters.
+        assert!((1..=8).contains(&run.gaps_s.len()), "{}", run.gaps_s.len());
         let stages = run.stages.prefill_s + run.stages.decode_s;
         assert!(
             stages <= run.total_s && run.stages.tokenize_s > 0.0,

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use tercel::Engine;
-use tercel_eval::{BenchOptions, BenchReport, BenchRun, EvalError, Percentiles, Verdict, bench};
+use tercel_eval::{BenchOptions, BenchReport, BenchRun, Percentiles, Verdict, bench};
 
 use crate::args::EngineArgs;
 use crate::context::Context;
@@ -91,7 +91,11 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let builder = Engine::builder(&args.model)
         .max_context(most(&BenchOptions::context))
         .max_sequences(most(&|options| options.concurrency));
-    let engine = load::engine(args.engine.apply(builder), &args.model, context)?;
+    let engine = load::engine(args.engine.apply(builder), &args.model, context);
+    let engine = engine.map_err(|failure| {
+        let hint = "that is --depth, --prompt-tokens and --max-new-tokens together";
+        failure.with_hint_for("context_too_long", hint)
+    })?;
     if args.csv {
         context.out.line(CSV_HEADER)?;
     }
@@ -108,10 +112,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
             ControlFlow::Continue(())
         });
         written?;
-        let report = measured.map_err(|error| match error {
-            EvalError::Engine(error) => Failure::from(error),
-            other => Failure::from(other),
-        })?;
+        let report = measured?;
         if context.out.is_json() {
             context.out.json(&Line::Bench(&report))?;
         } else if combinations.len() > 1 && !args.csv {
@@ -149,6 +150,9 @@ impl Args {
                     }
                 }
             }
+        }
+        for options in &all {
+            options.check()?;
         }
         if all.len() > MOST_COMBINATIONS {
             return Err(Failure::Usage(format!(

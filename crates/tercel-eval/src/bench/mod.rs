@@ -62,7 +62,11 @@ impl BenchOptions {
         self.depth + self.prompt_tokens + self.max_new_tokens
     }
 
-    fn check(&self) -> Result<(), EvalError> {
+    /// Checks that there is something to measure.
+    ///
+    /// # Errors
+    /// [`EvalError::InvalidOption`] for a number that may not be 0.
+    pub fn check(&self) -> Result<(), EvalError> {
         for (field, value) in [
             ("runs", self.runs),
             ("prompt_tokens", self.prompt_tokens),
