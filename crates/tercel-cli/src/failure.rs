@@ -46,10 +46,12 @@ impl Failure {
         self
     }
 
-    /// Adds the way out to a failure of one kind alone.
-    pub(crate) fn with_hint_for(self, code: &str, text: &str) -> Self {
+    /// Adds the way out where it is this parameter that is out of range.
+    pub(crate) fn with_hint_for(self, field: &str, text: &str) -> Self {
         match &self {
-            Self::Error { kind, .. } if *kind == code => self.with_hint(text),
+            Self::Error { message, .. } if message.starts_with(&format!("`{field}` is ")) => {
+                self.with_hint(text)
+            }
             _ => self,
         }
     }

@@ -94,7 +94,7 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let engine = load::engine(args.engine.apply(builder), &args.model, context);
     let engine = engine.map_err(|failure| {
         let hint = "that is --depth, --prompt-tokens and --max-new-tokens together";
-        failure.with_hint_for("context_too_long", hint)
+        failure.with_hint_for("max_context", hint)
     })?;
     if args.csv {
         context.out.line(CSV_HEADER)?;
