@@ -14,6 +14,15 @@ const BEYOND: Duration = Duration::from_secs(900);
 /// More than token ids of any number of requests take.
 const DETERMINISM: Duration = Duration::from_secs(12 * 3600);
 
+/// glibc keeps what was freed in an arena for each thread, and takes ever larger blocks from there:
+/// tens of megabytes that wax and wane for minutes. Large blocks of their own go back at once, so
+/// that what grows is what the engine holds.
+const ALLOCATOR: [(&str, &str); 3] = [
+    ("MALLOC_ARENA_MAX", "2"),
+    ("MALLOC_MMAP_THRESHOLD_", "262144"),
+    ("MALLOC_TRIM_THRESHOLD_", "262144"),
+];
+
 /// What to check, on which models.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Soak {
@@ -91,6 +100,7 @@ impl Soak {
             }
         };
         let mut command = cargo("run");
+        command.envs(ALLOCATOR);
         command.arg("--quiet").arg("--").args(flags);
         command.arg(format!("--seed={}", self.seed)).args(subjects);
         process::run(&mut command, limit)

@@ -11,7 +11,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::commands::{
     bench, config, convert, fit, inspect, kv_size, list, perplexity, prompt, pull, rm, run,
-    tokenize, validate, verify,
+    tokenize, tune, validate, verify,
 };
 use crate::context::Context;
 use crate::failure::Failure;
@@ -81,6 +81,7 @@ enum Command {
     Tokenize(tokenize::Args),
     Prompt(prompt::Args),
     Bench(bench::Args),
+    Tune(tune::Args),
     Perplexity(perplexity::Args),
     Convert(convert::Args),
     Verify(verify::Args),
@@ -100,6 +101,7 @@ impl Command {
             Self::Tokenize(args) => args.json,
             Self::Prompt(args) => args.json(),
             Self::Bench(args) => args.json,
+            Self::Tune(args) => args.json,
             Self::Perplexity(args) => args.json,
             Self::Convert(args) => args.json,
             Self::Verify(args) => args.json,
@@ -136,6 +138,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Tokenize(args) => tokenize::run(&args, &context),
         Command::Prompt(args) => prompt::run(&args, &context),
         Command::Bench(args) => bench::run(&args, &context),
+        Command::Tune(args) => tune::run(&args, &context),
         Command::Perplexity(args) => perplexity::run(&args, &context),
         Command::Convert(args) => convert::run(&args, &context),
         Command::Verify(args) => verify::run(&args, &context),

@@ -56,6 +56,14 @@ impl Failure {
         }
     }
 
+    /// The stable code of an error.
+    pub(crate) fn kind(&self) -> Option<&'static str> {
+        match self {
+            Self::Error { kind, .. } => Some(kind),
+            _ => None,
+        }
+    }
+
     /// A file that the user named cannot be read.
     pub(crate) fn unreadable(what: &str, path: &std::path::Path, reason: &io::Error) -> Self {
         let path = path.display();

@@ -6,6 +6,7 @@ use serde::Serialize;
 use tercel::{Event, Progress, Reply};
 use tercel_eval::{BenchReport, ChunkReport, Perplexity};
 
+use crate::commands::tune::Trial;
 use crate::failure::Failure;
 use crate::terminal::{Style, one_line, shortened, without_controls};
 
@@ -44,6 +45,8 @@ pub(crate) enum Line<'a> {
     Chunk(&'a ChunkReport),
     Perplexity(&'a Perplexity),
     Bench(&'a BenchReport),
+    Trial(&'a Trial),
+    Best(&'a Trial),
     Error {
         kind: &'a str,
         message: &'a str,

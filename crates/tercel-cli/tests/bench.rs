@@ -133,3 +133,68 @@ fn what_cannot_be_measured_is_refused() {
         );
     }
 }
+
+#[test]
+fn tuning_tries_one_setting_after_the_other_and_names_the_best() {
+    let place = Place::new();
+    let model = place.model(&[]);
+    let small = [
+        "--prompt-tokens",
+        "40",
+        "--max-new-tokens",
+        "8",
+        "--runs",
+        "1",
+    ];
+    let more = ["--requests", "2", "--json"];
+    let stdout = place.stdout(&[&["tune", &model], &small[..], &more].concat());
+    let events = events(&stdout);
+    let trials: Vec<_> = events
+        .iter()
+        .filter(|event| event["event"] == "trial")
+        .collect();
+    let knobs: Vec<_> = trials.iter().map(|trial| &trial["knob"]).collect();
+    assert_eq!(knobs[0], "threads");
+    assert_eq!(knobs[knobs.len() - 1], "again");
+    let batch = trials.iter().find(|trial| trial["knob"] == "batch");
+    assert_eq!(batch.expect("two at once")["requests"], 2);
+    let best = events.last().expect("a line");
+    assert_eq!(best["event"], "best");
+    let fastest = trials
+        .iter()
+        .map(|trial| trial["tokens_per_second"].as_f64());
+    let fastest = fastest.flatten().fold(0.0, f64::max);
+    assert!(
+        best["tokens_per_second"].as_f64() >= Some(0.99 * fastest),
+        "{stdout}"
+    );
+
+    let outcome = place.run(&[&["tune", &model], &small[..]].concat());
+    let text = &outcome.stdout;
+    assert!(
+        text.starts_with("THREADS") && text.contains("best: --threads "),
+        "{text}"
+    );
+    // Its heads have 16 elements.
+    let cannot = "--kv q8_0: this model cannot";
+    assert!(outcome.stderr.contains(cannot), "{outcome:?}");
+}
+
+#[test]
+fn what_cannot_be_tuned_is_refused() {
+    let place = Place::new();
+    let model = place.model(&[]);
+    for (more, says) in [
+        (["--runs", "0"], "`runs` is 0"),
+        (["--requests", "0"], "`requests` is 0, must be 1 to 64"),
+        (["--ttft-target-ms", "0"], "`ttft_target_ms` is 0"),
+        (["--ttft-target-ms", "nan"], "`ttft_target_ms` is NaN"),
+        (["--prompt-tokens", "4000"], "--prompt-tokens and"),
+    ] {
+        let outcome = place.run(&[&["tune", &model], &more[..]].concat());
+        assert!(
+            outcome.code == 1 && outcome.stderr.contains(says),
+            "{more:?}: {outcome:?}"
+        );
+    }
+}

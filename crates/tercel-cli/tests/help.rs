@@ -25,6 +25,7 @@ fn help_texts_are_as_recorded() {
         "prompt fit",
         "prompt count",
         "bench",
+        "tune",
         "perplexity",
         "convert",
         "verify",

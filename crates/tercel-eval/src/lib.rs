@@ -6,8 +6,8 @@ mod perplexity;
 mod validate;
 
 pub use bench::{
-    BenchOptions, BenchReport, BenchRun, Percentiles, Stage, Stages, Suspect, Trace, Verdict,
-    bench, estimate, suspects, verdict,
+    BenchOptions, BenchReport, BenchRun, Knob, Measured, Percentiles, Stage, Stages, Suspect,
+    Target, Trace, Verdict, bench, best, estimate, search, suspects, verdict,
 };
 pub use perplexity::{ChunkReport, EvalError, Perplexity, PerplexityOptions, perplexity};
 pub use validate::{

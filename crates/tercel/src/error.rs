@@ -247,6 +247,10 @@ impl Error {
                 ..
             }
             | Self::Cancelled => "cancelled",
+            Self::Model {
+                error: NnError::KvType { .. },
+                ..
+            } => "unsupported_kv_type",
             Self::Unreadable { .. }
             | Self::NotAModelFile { .. }
             | Self::InvalidFile { .. }

@@ -13,5 +13,6 @@ pub(crate) mod pull;
 pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod tokenize;
+pub(crate) mod tune;
 pub(crate) mod validate;
 pub(crate) mod verify;

@@ -3,6 +3,7 @@
 mod diagnosis;
 mod percentiles;
 mod prompts;
+mod tune;
 
 use std::ops::ControlFlow;
 use std::thread;
@@ -13,6 +14,7 @@ use tercel::{Engine, Event, Reply, Request, Stream};
 
 pub use diagnosis::{Stages, Suspect, Trace, Verdict, estimate, suspects, verdict};
 pub use percentiles::Percentiles;
+pub use tune::{Knob, Measured, Target, best, search};
 
 use crate::EvalError;
 use prompts::Prompts;
