@@ -55,7 +55,7 @@ tasks:
                                   models by name or file; threads (default 2); rounds (default 5);
                                   two rounds of few points, to see that all works
        [--only P,..] [--without P,..] [--no-build]
-                                  of tercel, llama.cpp and candle; only what is built already
+                                  of tercel, llama.cpp and candle; those two only if built already
        [--what W,..] [--limits] [--out DIR]
                                   of prefill, decode, start, memory and chats; what the machine
                                   could do, too; where the report goes

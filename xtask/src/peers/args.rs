@@ -17,7 +17,7 @@ pub(crate) struct Args {
     pub(crate) rounds: u32,
     pub(crate) jobs: Vec<Job>,
     pub(crate) peers: Vec<&'static str>,
-    /// Use what is built, and leave out what is not.
+    /// Use other programs as they are built, and leave out those that are not.
     pub(crate) is_build_forbidden: bool,
     /// None means a folder of its own below `target/`.
     pub(crate) out: Option<PathBuf>,

@@ -37,10 +37,8 @@ impl Machine {
     /// The one that this program runs on.
     pub(crate) fn here() -> Self {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-        let kernel = read("/proc/sys/kernel/osrelease");
-        let system = format!("{} {}", std::env::consts::OS, kernel.trim());
         Self {
-            system: system.trim().to_owned(),
+            system: std::env::consts::OS.to_owned(),
             ..Self::read(
                 &read("/proc/cpuinfo"),
                 &read("/proc/meminfo"),

@@ -96,7 +96,7 @@ impl Peers {
             versions: Vec::new(),
         };
         // Models are looked at by it too, so it is built even if it is not measured.
-        let tercel = tercel::Tercel::provide(workspace, forbidden)?;
+        let tercel = tercel::Tercel::provide(workspace)?;
         for name in &args.peers {
             match *name {
                 OURS => continue,

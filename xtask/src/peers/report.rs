@@ -15,6 +15,10 @@ use super::subject::Subject;
 /// The peer that is compared to the others.
 pub(crate) const OURS: &str = "tercel";
 
+/// What a reader must know to compare figures that the programs themselves report.
+const NOTES: &str = "Load times are what each program reports: Tercel and llama.cpp until they can \
+    take a prompt, candle its weights alone. The first token of candle is without a tokenizer.";
+
 /// A run and what surrounds it.
 pub(crate) struct Report<'a> {
     pub(crate) machine: &'a Machine,
@@ -77,9 +81,9 @@ impl Report<'_> {
         let machine = self.machine;
         writeln!(
             text,
-            "`{}`: {} complete rounds, in each every program once for every row, in turn. A figure \
-             is the median of its rounds, with the least and the most; a ratio is the median of \
-             the ratios within each round.\n",
+            "`{}`, complete rounds: {}. In each, every program ran once for every row, in turn. A \
+             figure is the median of its rounds, with the least and the most; a ratio is the \
+             median of the ratios within each round. {NOTES}\n",
             self.command, self.rounds
         )?;
         let memory = machine.memory_bytes.map_or_else(String::new, |bytes| {

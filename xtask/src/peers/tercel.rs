@@ -48,16 +48,12 @@ impl Tercel {
     /// Builds the command, from the tree as it is.
     ///
     /// # Errors
-    /// When it cannot be built, or is not there and may not be.
-    pub(crate) fn provide(workspace: &Workspace, is_build_forbidden: bool) -> Result<Self> {
+    /// When it cannot be built.
+    pub(crate) fn provide(workspace: &Workspace) -> Result<Self> {
         const BUILD: Duration = Duration::from_secs(1800);
+        let args = ["build", "--release", "--package=tercel-cli"];
+        process::run(&mut process::cargo(workspace.root(), &args), BUILD)?;
         let program = workspace.tercel();
-        if !is_build_forbidden {
-            let args = ["build", "--release", "--package=tercel-cli"];
-            process::run(&mut process::cargo(workspace.root(), &args), BUILD)?;
-        } else if !program.is_file() {
-            bail!("there is no {}", program.display());
-        }
         let version = commit(workspace).unwrap_or_else(|_| "of no commit".to_owned());
         Ok(Self { program, version })
     }

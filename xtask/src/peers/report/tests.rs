@@ -86,9 +86,11 @@ fn the_markdown_has_figures_ratios_goals_limits_and_gaps() {
     let want = "\
 # Tercel beside its peers
 
-`cargo xtask bench-peers`: 2 complete rounds, in each every program once for every row, in turn. \
-A figure is the median of its rounds, with the least and the most; a ratio is the median of the \
-ratios within each round.
+`cargo xtask bench-peers`, complete rounds: 2. In each, every program ran once for every row, in \
+turn. A figure is the median of its rounds, with the least and the most; a ratio is the median of \
+the ratios within each round. Load times are what each program reports: Tercel and llama.cpp until \
+they can take a prompt, candle its weights alone. The first token of candle is without a \
+tokenizer.
 
 - machine: Some CPU, 2 cores (avx2 fma), 1.5 GiB, linux 6.1
 - load average at the start: 0.5
