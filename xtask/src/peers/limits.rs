@@ -74,8 +74,8 @@ impl Peer for Limits {
 
     fn version(&self) -> String {
         format!(
-            "bandwidth: best of seven passes over 512 MiB, of all threads together; integer peak: \
-             `{PEAK}` of the kernels, of one thread"
+            "bandwidth: the best of seven passes over 512 MiB, all threads together; integer peak: \
+             of one thread with AVX2, by `{PEAK}` of the kernels"
         )
     }
 

@@ -164,7 +164,7 @@ fn one(
     record: &mut Record,
 ) {
     let (name, threads) = (peer.name(), setting.1);
-    let head = format!("  {}, {threads} threads, {job}, {name}:", subject.name);
+    let head = format!("  {}, {job}, {name}:", report::title(subject, threads));
     match peer.measure(job, subject, threads) {
         Ok(reading) => {
             let figures = reading.values.iter();

@@ -327,9 +327,14 @@ impl Report<'_> {
     }
 
     fn name(&self, (model, threads): Setting) -> String {
-        let plural = if threads == 1 { "" } else { "s" };
-        format!("{}, {threads} thread{plural}", self.subjects[model].name)
+        title(&self.subjects[model], threads)
     }
+}
+
+/// A model and a number of threads.
+pub(crate) fn title(subject: &Subject, threads: u32) -> String {
+    let plural = if threads == 1 { "" } else { "s" };
+    format!("{}, {threads} thread{plural}", subject.name)
 }
 
 fn cell(spread: Option<Spread>, shown: impl Fn(f64) -> String) -> String {
