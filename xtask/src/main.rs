@@ -18,6 +18,7 @@ mod format;
 mod fuzz;
 mod loom;
 mod models;
+mod peers;
 mod process;
 mod soak;
 mod test;
@@ -47,7 +48,19 @@ tasks:
                                   N requests (default 200) to both models and every family: the
                                   same tokens under every setting, and after a restart
        [--seed N] [--model M]...  both: another load; only these models, each by its name, as a
-                                  file, or as one of test-data/checkpoints";
+                                  file, or as one of test-data/checkpoints
+  bench-peers                     Tercel beside llama.cpp and candle, interleaved: speed, start,
+                                  memory, ratios, goals; a report in target/peers
+       [--model M]... [--threads N,..] [--rounds N] [--quick]
+                                  models by name or file; threads (default 2); rounds (default 5);
+                                  two rounds of few points, to see that all works
+       [--only P,..] [--without P,..] [--no-build]
+                                  of tercel, llama.cpp and candle; those two only if built already
+       [--what W,..] [--limits] [--out DIR]
+                                  of prefill, decode, start, memory and chats; what the machine
+                                  could do, too; where the report goes
+                                  TERCEL_PEERS_DIR is where the others are built, once (default:
+                                  tercel-peers in the user's cache directory)";
 
 /// What to do, as the command line says it.
 #[derive(Debug, PartialEq, Eq)]
@@ -63,6 +76,11 @@ enum Task {
         seconds: u64,
     },
     Soak(soak::Soak),
+    BenchPeers {
+        args: peers::Args,
+        /// The command line, for the report.
+        command: String,
+    },
 }
 
 fn main() -> ExitCode {
@@ -93,6 +111,7 @@ fn run(task: Task) -> Result<()> {
         Task::Loom => loom::run(&Workspace::load()?),
         Task::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
         Task::Soak(soak) => soak.run(),
+        Task::BenchPeers { args, command } => peers::run(&args, &command),
     }
 }
 
@@ -113,6 +132,10 @@ fn parse(args: impl Iterator<Item = String>) -> Result<Task, String> {
         ("loom", [other, ..]) => Err(format!("loom takes no arguments, found `{other}`")),
         ("fuzz", rest) => parse_fuzz(rest),
         ("soak", rest) => soak::Soak::parse(rest).map(Task::Soak),
+        ("bench-peers", rest) => Ok(Task::BenchPeers {
+            args: peers::Args::parse(rest)?,
+            command: format!("cargo xtask {}", args.join(" ")),
+        }),
         (other, _) => Err(format!("unknown task `{other}`")),
     }
 }
@@ -179,6 +202,7 @@ mod tests {
             ("fuzz --seconds 0", "`0`"),
             ("fuzz --jobs", "`--jobs`"),
             ("soak --fast", "`--fast`"),
+            ("bench-peers --fast", "`--fast`"),
         ] {
             let problem = parsed(line).expect_err(line);
             assert!(problem.contains(part), "{line}: {problem}");
