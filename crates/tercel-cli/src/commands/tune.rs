@@ -168,7 +168,7 @@ impl Args {
             return Err(Failure::new("invalid_parameter", problem));
         }
         match self.ttft_target_ms {
-            Some(most) if !(most > 0.0) => {
+            Some(most) if most.is_nan() || most <= 0.0 => {
                 let problem = format!("`ttft_target_ms` is {most}, must be above 0");
                 Err(Failure::new("invalid_parameter", problem))
             }
