@@ -137,9 +137,12 @@ mod tests {
 
     const GB: f64 = (1u64 << 30) as f64;
 
-    /// The trials of chapter 4.4: threads, batch, wait in ms, memory kept for the cache beyond the
-    /// first guess in percent.
-    const TRIALS: [((u32, u32, u32, u32), f64, f64, f64, bool); 10] = [
+    /// Of a trial: threads, batch, wait in ms and memory kept for the cache beyond the first guess in
+    /// percent; TTFT p90 in ms, tokens/s, GB, and whether memory was short.
+    type Trial = ((u32, u32, u32, u32), f64, f64, f64, bool);
+
+    /// The trials of chapter 4.4.
+    const TRIALS: [Trial; 10] = [
         ((2, 1, 0, 0), 220.0, 18.0, 6.2, false),
         ((3, 1, 0, 0), 205.0, 19.2, 6.3, false),
         ((4, 1, 0, 0), 198.0, 20.1, 6.4, false),
@@ -194,6 +197,7 @@ mod tests {
 
     #[test]
     fn a_knob_starts_from_the_best_and_tries_nothing_twice() {
+        use Knob::{Again, Batch, Threads};
         // A machine of four cores that likes two at once.
         let speed = |&(threads, batch): &(u32, u32)| {
             let threads = f64::from(4 - threads.abs_diff(4));
@@ -202,11 +206,11 @@ mod tests {
         let mut tried = Vec::new();
         let (trials, best) = search(
             (1, 1),
-            &[Knob::Threads, Knob::Batch, Knob::Again],
+            &[Threads, Batch, Again],
             &Target::default(),
             |knob, &(threads, batch)| match knob {
-                Knob::Threads => [1, 2, 4, 6].map(|threads| (threads, batch)).to_vec(),
-                Knob::Batch => [1, 2].map(|batch| (threads, batch)).to_vec(),
+                Threads => [1, 2, 4, 6].map(|threads| (threads, batch)).to_vec(),
+                Batch => [1, 2].map(|batch| (threads, batch)).to_vec(),
                 _ => vec![(threads, batch)],
             },
             |knob, setting| {
@@ -215,7 +219,6 @@ mod tests {
             },
         )
         .expect("nothing fails");
-        use Knob::{Again, Batch, Threads};
         assert_eq!(
             tried,
             [
