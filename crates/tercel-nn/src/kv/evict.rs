@@ -5,16 +5,18 @@ use super::KvCache;
 use super::index::{self, NONE};
 
 impl KvCache {
-    /// A page of a group, taken from the prefix cache where none is free.
-    pub(super) fn take_page(&mut self, group: usize) -> Option<u32> {
+    /// A page of a group, taken from the prefix cache where none is free; never that of `needed`.
+    pub(super) fn take_page(&mut self, group: usize, needed: u32) -> Option<u32> {
         while self.groups[group].pool.free() == 0 {
             let pool = &self.groups[group].pool;
             let is_whole = self.groups[group].window.is_none();
-            let victim = self.oldest(|_, node| {
+            let victim = self.oldest(|id, node| {
                 let page = node.pages[group];
-                let is_ours = page != NONE && pool.users(page) == 1 && node.pins == 0;
-                // Without its keys and values of full attention, a node is worth nothing.
-                is_ours && (!is_whole || node.is_leaf())
+                let is_ours = page != NONE && pool.users(page) == 1 && id != needed;
+                // Without its keys and values of full attention, a node is worth nothing. Those of a
+                // window are shared by the sequences that see them, whatever else a node is pinned
+                // for.
+                is_ours && (!is_whole || (node.pins == 0 && node.is_leaf()))
             })?;
             self.usage.evictions += 1;
             if is_whole {

@@ -334,7 +334,7 @@ impl KvCache {
         self.slide(id.0);
         for group in 0..self.groups.len() {
             while self.sequences[id.0].tables[group].len() < needed.div_ceil(PAGE) {
-                let Some(page) = self.take_page(group) else {
+                let Some(page) = self.take_page(group, NONE) else {
                     self.usage.failures += 1;
                     self.shorten(id.0, len);
                     let capacity = self.groups[group].live * PAGE;
@@ -548,7 +548,7 @@ impl KvCache {
                 self.sequences[id].tables[group].push(page);
             }
             if let Some(node) = found.partial {
-                let own = self.take_page(group).ok_or(NnError::KvBusy {
+                let own = self.take_page(group, node).ok_or(NnError::KvBusy {
                     tokens: tokens.len(),
                 })?;
                 self.sequences[id].tables[group].push(own);

@@ -106,7 +106,7 @@ impl KvCache {
                 if bytes.is_empty() || self.index.node(node).pages[group] != NONE {
                     continue;
                 }
-                let Some(page) = self.take_page(group) else {
+                let Some(page) = self.take_page(group, node) else {
                     is_whole = false;
                     continue;
                 };

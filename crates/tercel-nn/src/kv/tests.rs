@@ -229,6 +229,29 @@ fn the_worked_numbers_of_the_kv_formula() {
     assert_eq!(bytes(KvType::F32, 2048, 1), 512 << 20);
 }
 
+/// Pages of a window that no later token sees stay with the prefix as long as there is room; a
+/// sequence that goes on from it must get its own all the same.
+#[test]
+fn a_prompt_that_fills_the_cache_of_its_window_is_gone_on_from() {
+    for (len, cached_pages) in [(1000, 8), (1000, 0), (992, 8), (700, 20)] {
+        let mut options = options(1024, 1);
+        // Pages of both layers.
+        options.prefix_cache.bytes = Some(cached_pages * 2 * 2048);
+        let mut cache = Written::new(&[FULL, WINDOWED], &[], &options);
+        let mut prompt: Vec<u32> = (0..len).collect();
+        for turn in 0..3 {
+            let (id, prefix) = cache.open(&prompt, 1024).unwrap();
+            if turn > 0 {
+                assert_eq!(prefix.tokens, prompt.len() - 1, "{len}, {cached_pages}");
+            }
+            cache.prefill(id, &prompt);
+            cache.check();
+            cache.0.remove_sequence(id);
+            prompt.push(7);
+        }
+    }
+}
+
 #[test]
 fn a_window_takes_no_more_than_it_sees() {
     let shapes = [FULL, WINDOWED, WINDOWED];
