@@ -29,7 +29,7 @@ pub(crate) struct Finished {
 ///
 /// # Errors
 /// When it cannot start, fails, or takes longer than `limit`: it is ended then. The last line it
-/// wrote to stderr is part of the message.
+/// wrote, to stderr rather than to stdout, is part of the message.
 pub(crate) fn measure(command: &mut Command, limit: Duration) -> Result<Finished> {
     let name = command.get_program().to_string_lossy().into_owned();
     let piped = command
@@ -62,7 +62,8 @@ pub(crate) fn measure(command: &mut Command, limit: Duration) -> Result<Finished
         bail!("cannot read the output of `{name}`");
     };
     if !status.success() {
-        let mut lines = stderr.lines().rev();
+        // Some tell an error as the last of their events.
+        let mut lines = stderr.lines().rev().chain(stdout.lines().rev());
         let last = lines.find(|line| !line.trim().is_empty());
         bail!("it failed ({status}): {}", last.unwrap_or("without a word"));
     }
@@ -146,6 +147,8 @@ mod tests {
         let failed = failed.to_string();
         assert!(failed.contains("exit status: 3"), "{failed}");
         assert!(failed.ends_with(": b"), "{failed}");
+        let failed = measure(&mut shell("echo a; echo b; exit 3"), MINUTE).unwrap_err();
+        assert!(failed.to_string().ends_with(": b"), "{failed}");
         let late = measure(&mut shell("exec sleep 50"), Duration::from_millis(50));
         let late = late.unwrap_err().to_string();
         assert!(late.contains("longer than"), "{late}");
