@@ -11,6 +11,7 @@
 //! are combined first to last. The boundaries depend on positions alone, so the result does not
 //! depend on who computes which split, nor on how many queries share the call. Queries that follow
 //! each other in a sequence walk its pages together, so that a page is read once for all of them.
+//! Vectors of all widths add in the same order: AVX2 and AVX-512 give the same bits.
 //!
 //! # Error
 //! Half floats cost what rounding the keys and values costs. 8-bit blocks cost half a scale a

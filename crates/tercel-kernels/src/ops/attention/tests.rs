@@ -234,15 +234,21 @@ fn eight_bits_cost_what_half_a_scale_a_number_may_cost() {
 }
 
 #[test]
-fn queries_get_the_same_bits_alone_in_a_batch_and_on_any_number_of_threads() {
+fn queries_get_the_same_bits_alone_in_a_batch_on_any_number_of_threads_and_in_any_vectors() {
     for (kind, shape) in cases() {
         let sequence = sequence(shape, kind, 1100);
         let positions: Vec<usize> = (0..1100).step_by(61).collect();
         let len = shape.n_heads * shape.head_dim;
         let q = random(13, positions.len() * len);
+        let mut of_vectors = None;
         for isa in Isa::available() {
             let batch = sequence.attend(isa, 1, &positions, &q);
             assert_eq!(sequence.attend(isa, 3, &positions, &q), batch);
+            // Wider registers change nothing but the time.
+            if isa != Isa::SCALAR {
+                let narrow = of_vectors.get_or_insert_with(|| batch.clone());
+                assert_eq!(*narrow, batch, "{kind:?} {} {shape:?}", isa.name());
+            }
             for (i, (q, want)) in q.chunks(len).zip(batch.chunks(len)).enumerate() {
                 for threads in [1, 2] {
                     let alone = sequence.attend(isa, threads, &positions[i..=i], q);

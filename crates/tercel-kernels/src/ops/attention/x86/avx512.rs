@@ -88,17 +88,18 @@ impl Wide for Avx512 {
     #[target_feature(enable = "avx2,fma,f16c,avx512f")]
     unsafe fn exp_below(x: &mut [f32], largest: f32) -> f32 {
         let largest = _mm512_set1_ps(largest);
-        let mut sums = _mm512_setzero_ps();
+        // In the order of AVX2, so that a reply is the same on both.
+        let mut sums = _mm256_setzero_ps();
         for x in x.chunks_exact_mut(16) {
             // SAFETY: the chunk has sixteen floats.
             unsafe {
                 let power = exp(_mm512_sub_ps(_mm512_loadu_ps(x.as_ptr()), largest));
-                sums = _mm512_add_ps(sums, power);
+                let (low, high) = halves(power);
+                sums = _mm256_add_ps(_mm256_add_ps(sums, low), high);
                 _mm512_storeu_ps(x.as_mut_ptr(), power);
             }
         }
-        let (low, high) = halves(sums);
-        avx2_math::sum(_mm256_add_ps(low, high))
+        avx2_math::sum(sums)
     }
 
     #[inline]
