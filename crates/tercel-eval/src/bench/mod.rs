@@ -341,8 +341,10 @@ fn report(engine: &Engine, options: &BenchOptions, first: &Round, rounds: &[Roun
     });
     let (ttft_ms, tpot_ms) = (ms(&|run| run.ttft_s), ms(&|run| run.tpot_s));
     let median = requests().nth(requests().count() / 2);
+    let first_ttft_s = first.requests.first().map_or(0.0, |run| run.ttft_s);
     let trace = median.map_or_else(Trace::default, |run| Trace {
-        first_token_s: run.ttft_s,
+        // A long prompt takes its time whenever it comes; a cold start takes more.
+        first_token_s: (first_ttft_s - run.ttft_s).max(0.0),
         gaps_s: run.gaps_s.clone(),
         ..Trace::default()
     });
@@ -362,7 +364,7 @@ fn report(engine: &Engine, options: &BenchOptions, first: &Round, rounds: &[Roun
         prefill_tokens_per_second: of(&|run| run.prefill_tokens_per_second),
         tokens_per_second: of(&|run| run.tokens_per_second),
         total_tokens_per_second: Percentiles::of(all).unwrap_or_default(),
-        first_request_ttft_ms: first.requests.first().map_or(0.0, |run| run.ttft_s * 1e3),
+        first_request_ttft_ms: first_ttft_s * 1e3,
         load_seconds: info.load_seconds,
         peak_rss_bytes: tercel::memory::measure().map(|memory| memory.peak_rss_bytes),
         suspects: suspects(&stages, ttft_ms.p50 / 1e3, tpot_ms.p50 / 1e3, tokens),
