@@ -237,7 +237,8 @@ impl Args {
     }
 }
 
-/// One, then two more at a time up to eight, then doubled, and all.
+/// Numbers of threads worth trying below all cores, each a third to a half more than the last from
+/// two on, and all of them.
 fn thread_counts(cores: usize) -> impl Iterator<Item = usize> {
     let some = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64];
     some.into_iter()
