@@ -23,6 +23,14 @@ pub(crate) enum Kind {
     /// AVX2, AVX-512 with instructions for bytes, and VNNI in its encoding.
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    /// NEON, and dot products of four bytes.
+    #[cfg(target_arch = "aarch64")]
+    NeonDotprod,
+    /// NEON, dot products, and products of matrices of bytes.
+    #[cfg(target_arch = "aarch64")]
+    NeonI8mm,
 }
 
 /// A name that is no instruction set of this build, or one that the processor lacks.
@@ -70,6 +78,17 @@ impl Isa {
                 all.push(Isa(Kind::Avx512Vnni));
             }
         }
+        #[cfg(target_arch = "aarch64")]
+        {
+            use std::arch::is_aarch64_feature_detected;
+            all.push(Isa(Kind::Neon)); // there is no build without it
+            if is_aarch64_feature_detected!("dotprod") {
+                all.push(Isa(Kind::NeonDotprod));
+                if is_aarch64_feature_detected!("i8mm") {
+                    all.push(Isa(Kind::NeonI8mm));
+                }
+            }
+        }
         all
     }
 
@@ -101,7 +120,7 @@ impl Isa {
         })
     }
 
-    /// `scalar`, `avx2`, `avx-vnni` or `avx512-vnni`.
+    /// `scalar`; `avx2`, `avx-vnni`, `avx512-vnni`; `neon`, `neon-dotprod`, `neon-i8mm`.
     pub fn name(self) -> &'static str {
         match self.0 {
             Kind::Scalar => "scalar",
@@ -111,15 +130,55 @@ impl Isa {
             Kind::AvxVnni => "avx-vnni",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512Vnni => "avx512-vnni",
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon => "neon",
+            #[cfg(target_arch = "aarch64")]
+            Kind::NeonDotprod => "neon-dotprod",
+            #[cfg(target_arch = "aarch64")]
+            Kind::NeonI8mm => "neon-i8mm",
         }
     }
 }
 
-/// Calls the version of an operation that belongs to an [`Isa`].
-///
-/// Both versions take the same arguments; the vector one is `unsafe` because it needs the
-/// processor features that the `Isa` value proves. What AVX2 computes is the same on the sets that
-/// have it and more.
+/// Compiles functions of the module `vector`, which are written for registers of eight lanes on any
+/// processor, for each kind of processor: `dispatch` calls them.
+macro_rules! versions {
+    ($(fn $name:ident ( $($arg:ident : $type:ty),* $(,)? );)*) => {
+        #[cfg(target_arch = "x86_64")]
+        mod avx2 {
+            use super::*;
+
+            $(
+                /// # Safety
+                /// Needs the named processor features.
+                #[target_feature(enable = "avx2,fma,f16c")]
+                pub(super) unsafe fn $name($($arg: $type),*) {
+                    // SAFETY: this function has the features.
+                    unsafe { vector::$name::<$crate::ops::registers::Avx2>($($arg),*) }
+                }
+            )*
+        }
+
+        #[cfg(target_arch = "aarch64")]
+        mod neon {
+            use super::*;
+
+            $(
+                /// # Safety
+                /// Needs the named processor features.
+                #[target_feature(enable = "neon")]
+                pub(super) unsafe fn $name($($arg: $type),*) {
+                    // SAFETY: this function has the features.
+                    unsafe { vector::$name::<$crate::ops::registers::Neon>($($arg),*) }
+                }
+            )*
+        }
+    };
+}
+pub(crate) use versions;
+
+/// Calls the version of an operation that belongs to an [`Isa`]: that of `scalar`, or one that
+/// `versions` made. What AVX2 computes is the same on the sets that have it and more; so with NEON.
 macro_rules! dispatch {
     ($isa:expr, $name:ident ( $($arg:expr),* $(,)? )) => {
         match $isa.0 {
@@ -130,6 +189,13 @@ macro_rules! dispatch {
             | $crate::dispatch::Kind::Avx512Vnni => {
                 // SAFETY: an `Isa` of these kinds exists only where AVX2, FMA and F16C were detected.
                 unsafe { avx2::$name($($arg),*) }
+            }
+            #[cfg(target_arch = "aarch64")]
+            $crate::dispatch::Kind::Neon
+            | $crate::dispatch::Kind::NeonDotprod
+            | $crate::dispatch::Kind::NeonI8mm => {
+                // SAFETY: every such processor has NEON.
+                unsafe { neon::$name($($arg),*) }
             }
         }
     };

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::SharedMut;
-use crate::dispatch::dispatch;
+use crate::dispatch::{dispatch, versions};
 use crate::{Isa, Pool};
 
 /// Fewer numbers than this are not worth another thread.
@@ -131,46 +131,30 @@ mod scalar {
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-mod avx2 {
-    //! Eight numbers at a time; a tail is padded, so that a number's place does not change its
-    //! bits.
-
-    use std::arch::x86_64::*;
-
-    use super::super::avx2_math::exp;
+mod vector {
+    use crate::ops::registers::{Each, Eight, for_each, gated_by_sigmoid};
 
     /// # Safety
-    /// Needs the named processor features.
-    #[target_feature(enable = "avx2,fma,f16c")]
-    pub(super) unsafe fn mul_sigmoid(x: &mut [f32], gate: &[f32]) {
-        let mut chunks = x.chunks_exact_mut(8);
-        let mut gates = gate.chunks_exact(8);
-        for (x, gate) in (&mut chunks).zip(&mut gates) {
-            // SAFETY: the chunks have eight floats each.
-            unsafe { eight(x.as_mut_ptr(), gate.as_ptr()) };
-        }
-        let (tail, gate) = (chunks.into_remainder(), gates.remainder());
-        let (mut padded, mut padded_gate) = ([0.0; 8], [0.0; 8]);
-        padded[..tail.len()].copy_from_slice(tail);
-        padded_gate[..gate.len()].copy_from_slice(gate);
-        // SAFETY: the arrays have eight floats each.
-        unsafe { eight(padded.as_mut_ptr(), padded_gate.as_ptr()) };
-        tail.copy_from_slice(&padded[..tail.len()]);
-    }
-
-    /// # Safety
-    /// Needs the features, and eight floats behind both pointers.
-    #[inline]
-    #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn eight(x: *mut f32, gate: *const f32) {
+    /// Must become part of a function that has the features of `R`.
+    #[inline(always)]
+    pub(super) unsafe fn mul_sigmoid<R: Eight>(x: &mut [f32], gate: &[f32]) {
         // SAFETY: by the contract of this function.
-        unsafe {
-            let power = exp(_mm256_sub_ps(_mm256_setzero_ps(), _mm256_loadu_ps(gate)));
-            let denominator = _mm256_add_ps(_mm256_set1_ps(1.0), power);
-            _mm256_storeu_ps(x, _mm256_div_ps(_mm256_loadu_ps(x), denominator));
+        unsafe { for_each::<R, 1>(&Sigmoid, x, [gate]) }
+    }
+
+    struct Sigmoid;
+
+    impl Each<1> for Sigmoid {
+        #[inline(always)]
+        unsafe fn of<R: Eight>(&self, x: R::Floats, [gate]: [R::Floats; 1]) -> R::Floats {
+            // SAFETY: by the contract of the trait.
+            unsafe { gated_by_sigmoid::<R>(x, gate) }
         }
     }
+}
+
+versions! {
+    fn mul_sigmoid(x: &mut [f32], gate: &[f32]);
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! The operations of a forward pass, one folder each: `mod.rs` has the contract and the division
-//! of work among threads, `scalar.rs` the reference, `avx2.rs` the vector version.
+//! of work among threads, `scalar.rs` the reference, `vector.rs` the version for any [`registers`].
 //!
 //! Shapes are row-major, the number of tokens first: `(n, cols)`.
 
@@ -10,6 +10,7 @@ pub mod gated_delta;
 pub mod matmul;
 pub mod norm_gated;
 pub mod quantize;
+pub(crate) mod registers;
 pub mod rms_norm;
 pub mod rope;
 pub mod route;
@@ -18,8 +19,6 @@ pub mod short_conv;
 use std::marker::PhantomData;
 use std::ops::Range;
 
-#[cfg(target_arch = "x86_64")]
-mod avx2_math;
 
 /// A slice that several threads write, each its own part.
 pub(crate) struct SharedMut<'a, T> {

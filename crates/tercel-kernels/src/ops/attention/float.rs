@@ -10,6 +10,7 @@ use half::f16;
 use super::PAGE;
 use super::cache::Encoding;
 use crate::Plain;
+use crate::ops::registers::Registers;
 
 /// Numbers as they are, rounded to `E`.
 #[derive(Debug)]
@@ -26,9 +27,8 @@ pub(super) trait Element: Plain + Debug {
     /// Consecutive numbers that fill a register.
     ///
     /// # Safety
-    /// Needs the features of `W`, and so many numbers behind `at`.
-    #[cfg(target_arch = "x86_64")]
-    unsafe fn load<W: super::x86::Wide>(at: *const Self) -> W::Floats;
+    /// Needs the features of `R`, and so many numbers behind `at`.
+    unsafe fn load<R: Registers>(at: *const Self) -> R::Floats;
 }
 
 impl<E: Element> Encoding for Float<E> {
@@ -68,11 +68,10 @@ impl Element for u16 {
         f16::from_bits(self).to_f32()
     }
 
-    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    unsafe fn load<W: super::x86::Wide>(at: *const Self) -> W::Floats {
+    unsafe fn load<R: Registers>(at: *const Self) -> R::Floats {
         // SAFETY: by the contract of this function.
-        unsafe { W::load_halves(at) }
+        unsafe { R::load_halves(at) }
     }
 }
 
@@ -86,10 +85,9 @@ impl Element for f32 {
         self
     }
 
-    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    unsafe fn load<W: super::x86::Wide>(at: *const Self) -> W::Floats {
+    unsafe fn load<R: Registers>(at: *const Self) -> R::Floats {
         // SAFETY: by the contract of this function.
-        unsafe { W::load(at) }
+        unsafe { R::load(at) }
     }
 }

@@ -26,8 +26,7 @@ mod q8;
 mod scalar;
 #[cfg(test)]
 mod tests;
-#[cfg(target_arch = "x86_64")]
-mod x86;
+mod vector;
 
 use std::ops::Range;
 
@@ -37,8 +36,7 @@ use super::SharedMut;
 use crate::dispatch::Kind;
 use crate::{Isa, Pool};
 use cache::{Encoding, Paged, with_pages};
-#[cfg(target_arch = "x86_64")]
-use x86::Numbers;
+use vector::Numbers;
 
 /// Tokens in a page of the cache.
 pub const PAGE: usize = 32;
@@ -442,29 +440,27 @@ fn attend<'a, E: Numbers>(
     partial.totals.fill(0.0);
     // Vectors run along the head too: one that is no whole number of them takes narrower ones, and
     // at last the reference.
-    #[cfg(target_arch = "x86_64")]
     let dim = span.shape.head_dim;
     match isa.0 {
         #[cfg(target_arch = "x86_64")]
         Kind::Avx512Vnni if dim.is_multiple_of(16) => {
             // SAFETY: an `Isa` of this kind exists only where its features were detected.
-            unsafe { x86::attend_avx512(span, &mut partial, codes) };
+            unsafe { vector::attend_avx512(span, &mut partial, codes) };
         }
         #[cfg(target_arch = "x86_64")]
         Kind::Avx2 | Kind::AvxVnni | Kind::Avx512Vnni if dim.is_multiple_of(8) => {
             // SAFETY: as above.
-            unsafe { x86::attend_avx2(span, &mut partial, codes) };
+            unsafe { vector::attend_avx2(span, &mut partial, codes) };
+        }
+        #[cfg(target_arch = "aarch64")]
+        Kind::Neon | Kind::NeonDotprod | Kind::NeonI8mm if dim.is_multiple_of(8) => {
+            // SAFETY: every such processor has NEON.
+            unsafe { vector::attend_neon(span, &mut partial, codes) };
         }
         _ => scalar::attend(span, &mut partial),
     }
     partial
 }
-
-/// What vectors need of an encoding: nothing where there are none.
-#[cfg(not(target_arch = "x86_64"))]
-trait Numbers: Encoding {}
-#[cfg(not(target_arch = "x86_64"))]
-impl<E: Encoding> Numbers for E {}
 
 /// Query heads that may share a key head, and rows of queries that a span may have.
 pub const MAX_GROUP: usize = 64;

@@ -1,12 +1,15 @@
 //! Gated activation of a feed-forward layer: `gate = act(gate) * up` (Shazeer, 2020).
 
-#[cfg(target_arch = "x86_64")]
-mod avx2;
 mod scalar;
+mod vector;
 
 use super::SharedMut;
-use crate::dispatch::dispatch;
+use crate::dispatch::{dispatch, versions};
 use crate::{Isa, Pool};
+
+versions! {
+    fn gated(activation: Activation, gate: &mut [f32], up: &[f32]);
+}
 
 /// Ranges of threads start at multiples of this, so that tails do not depend on their number.
 const GRAIN: usize = 64;

@@ -12,17 +12,20 @@
 //! additions in every version, along the key dimension from 0 and token after token. So an output
 //! depends neither on the instruction set, nor on the threads, nor on how a sequence was cut.
 
-#[cfg(target_arch = "x86_64")]
-mod avx2;
 mod scalar;
 #[cfg(test)]
 mod tests;
+mod vector;
 
 use std::ops::Range;
 
 use super::SharedMut;
-use crate::dispatch::dispatch;
+use crate::dispatch::{dispatch, versions};
 use crate::{Isa, Pool};
+
+versions! {
+    fn run(head: &Head<'_>, state: &mut [f32]);
+}
 
 /// Keeps the norm of a head of zeros from being a division by zero.
 const NORM_EPS: f32 = 1e-6;

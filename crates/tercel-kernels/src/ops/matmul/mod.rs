@@ -15,8 +15,7 @@ mod bench;
 mod scalar;
 #[cfg(test)]
 mod tests;
-#[cfg(target_arch = "x86_64")]
-mod x86;
+mod vector;
 
 use std::ops::Range;
 
@@ -147,7 +146,7 @@ impl SharedProduct<'_> {
                 8.. if isa.0 == Kind::Avx512Vnni => {
                     // Its 32 registers hold the sums of eight tokens.
                     // SAFETY: as in `products`.
-                    let sums = unsafe { x86::tile_avx512_vnni::<8>(weights, tile, input, token) };
+                    let sums = unsafe { vector::tile_avx512_vnni::<8>(weights, tile, input, token) };
                     self.put(put, sums)
                 }
                 4.. => self.put(put, products::<4>(isa, weights, tile, input, token)),
@@ -160,7 +159,7 @@ impl SharedProduct<'_> {
     /// Computes a tile and the next one, on a processor with AVX-512 and VNNI.
     #[cfg(target_arch = "x86_64")]
     fn two_tiles(&self, input: Input<'_>, tile: usize, tokens: Range<usize>) {
-        use x86::two_tiles_avx512_vnni as products;
+        use vector::two_tiles_avx512_vnni as products;
         let mut token = tokens.start;
         while token < tokens.end {
             let (weights, put) = (self.weights, (tile, token));
@@ -209,12 +208,21 @@ fn products<const TOKENS: usize>(
         Kind::Scalar => scalar::tile(weights, tile, input, token),
         #[cfg(target_arch = "x86_64")]
         // SAFETY: an `Isa` of this kind exists only where its features were detected.
-        Kind::Avx2 => unsafe { x86::tile_avx2(weights, tile, input, token) },
+        Kind::Avx2 => unsafe { vector::tile_avx2(weights, tile, input, token) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
-        Kind::AvxVnni => unsafe { x86::tile_avx_vnni(weights, tile, input, token) },
+        Kind::AvxVnni => unsafe { vector::tile_avx_vnni(weights, tile, input, token) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
-        Kind::Avx512Vnni => unsafe { x86::tile_avx512_vnni(weights, tile, input, token) },
+        Kind::Avx512Vnni => unsafe { vector::tile_avx512_vnni(weights, tile, input, token) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: as above.
+        Kind::Neon => unsafe { vector::tile_neon(weights, tile, input, token) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: as above.
+        Kind::NeonDotprod => unsafe { vector::tile_neon_dotprod(weights, tile, input, token) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: as above.
+        Kind::NeonI8mm => unsafe { vector::tile_neon_i8mm(weights, tile, input, token) },
     }
 }

@@ -2,15 +2,18 @@
 //! has it: `x = x / sqrt(mean(x^2) + eps) * weight * silu(gate)`. The norm comes before the gate
 //! (transformers, `Qwen3_5RMSNormGated`).
 
-#[cfg(target_arch = "x86_64")]
-mod avx2;
 mod scalar;
+mod vector;
 
 use std::ops::Range;
 
 use super::SharedMut;
-use crate::dispatch::dispatch;
+use crate::dispatch::{dispatch, versions};
 use crate::{Isa, Pool};
+
+versions! {
+    fn row(x: &mut [f32], gate: &[f32], weight: &[f32], eps: f32);
+}
 
 /// Fewer numbers than this are not worth another thread.
 const MIN_NUMBERS: usize = 4096;

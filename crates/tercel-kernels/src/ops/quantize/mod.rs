@@ -3,15 +3,18 @@
 //! `scale = max|x| / 127`, `q = round(x / scale)` with ties to even. A block with a number that
 //! is not finite gets the scale NaN, so that the fault reaches the logits and is seen there.
 
-#[cfg(target_arch = "x86_64")]
-mod avx2;
 mod scalar;
+mod vector;
 
 use super::SharedMut;
 use crate::aligned::{Plain, Sealed};
-use crate::dispatch::dispatch;
+use crate::dispatch::{dispatch, versions};
 use crate::quant::PART;
 use crate::{AlignedVec, AllocError, Isa, Pool};
+
+versions! {
+    fn block(x: &[f32], part: &mut Part);
+}
 
 /// Fewer blocks than this are not worth another thread.
 const MIN_BLOCKS: usize = 128;

@@ -1,13 +1,18 @@
 //! Root-mean-square norm: `out = x / sqrt(mean(x^2) + eps) * weight`, row by row
 //! (Zhang and Sennrich, 2019).
 
-#[cfg(target_arch = "x86_64")]
-mod avx2;
 mod scalar;
+mod vector;
 
 use super::SharedMut;
-use crate::dispatch::dispatch;
+pub(super) use vector::inverse_norm;
+use crate::dispatch::{dispatch, versions};
 use crate::{Isa, Pool};
+
+versions! {
+    fn row(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]);
+    fn row_in_place(x: &mut [f32], weight: &[f32], eps: f32);
+}
 
 /// Fewer numbers than this are not worth another thread.
 const MIN_NUMBERS: usize = 8192;

@@ -5,15 +5,18 @@
 //! The sequence may come in chunks: the state carries the last inputs from one to the next, and a
 //! chunked sequence has the bits of a whole one.
 
-#[cfg(target_arch = "x86_64")]
-mod avx2;
 mod scalar;
+mod vector;
 
 use std::ops::Range;
 
 use super::SharedMut;
-use crate::dispatch::dispatch;
+use crate::dispatch::{dispatch, versions};
 use crate::{Isa, Pool};
+
+versions! {
+    fn row(before: &[&[f32]], weights: &[[f32; BLOCK]], x: &mut [f32]);
+}
 
 /// Longest filter.
 pub const MAX_TAPS: usize = 8;

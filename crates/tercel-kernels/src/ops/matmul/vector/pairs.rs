@@ -7,31 +7,15 @@
 
 use std::arch::x86_64::*;
 
-use super::super::Input;
-use super::lanes::{At, Eight};
+use super::tiles::At;
 use super::{Dot, Part, Unpack, broadcast, sum};
+use crate::ops::registers::Avx2;
 use crate::quant::{Codes, GROUPS};
-use crate::{PackedMatrix, TILE_ROWS};
 
-/// The products of the rows of one tile with `TOKENS` tokens from `token` on.
-///
-/// # Safety
-/// Needs the named processor features.
-#[target_feature(enable = "avx2,fma,f16c")]
-pub(in super::super) unsafe fn tile<const TOKENS: usize>(
-    weights: &PackedMatrix,
-    tile: usize,
-    input: Input<'_>,
-    token: usize,
-) -> [[f32; TILE_ROWS]; TOKENS] {
-    // SAFETY: this function has the features.
-    unsafe { super::tiles::<Pairs, TOKENS, TILE_ROWS>(weights, tile, input, token) }
-}
-
-struct Pairs;
+pub(super) enum Pairs {}
 
 impl Dot for Pairs {
-    type Lanes = Eight;
+    type Registers = Avx2;
 
     #[inline(always)]
     unsafe fn dot<C: Unpack, const T: usize, const FROM: usize, const TO: usize>(
@@ -45,9 +29,9 @@ impl Dot for Pairs {
             let mut dots = [_mm256_setzero_si256(); T];
             let mut short = [_mm256_setzero_si256(); T];
             for group in groups.clone() {
-                let codes = C::group::<Eight>(planes, group);
+                let codes = C::group::<Avx2>(planes, group);
                 for ((x, short), dot) in x.iter().zip(&mut short).zip(&mut dots) {
-                    let pairs = C::pairs(codes, broadcast::<Eight>(*x, group));
+                    let pairs = products::<C>(codes, broadcast::<Avx2>(*x, group));
                     if fitting == 1 {
                         // Without the detour through `short` the compiler spills no registers.
                         *dot = _mm256_add_epi32(*dot, widen(pairs));
@@ -84,4 +68,17 @@ const fn fitting<C: Codes>() -> usize {
 #[target_feature(enable = "avx2,fma,f16c")]
 fn widen(sums: __m256i) -> __m256i {
     _mm256_madd_epi16(sums, _mm256_set1_epi16(1))
+}
+
+/// Products of one group, adjacent ones added.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn products<C: Unpack>(codes: __m256i, x: __m256i) -> __m256i {
+    if C::IS_SIGNED {
+        // The sign of the weight moves to the activation, whose codes are in -127..=127. A pair is
+        // at most 2 * 128 * 127, which fits.
+        _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(x, codes))
+    } else {
+        _mm256_maddubs_epi16(codes, x)
+    }
 }

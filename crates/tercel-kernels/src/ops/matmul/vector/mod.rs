@@ -4,29 +4,89 @@
 //! is the same. Functions that are `inline(always)` become part of a `tile_*` that has the processor
 //! features of its set, and are compiled for those.
 
-mod avx2;
 mod codes;
 mod floats;
-mod lanes;
-mod vnni;
+mod fours;
+#[cfg(target_arch = "aarch64")]
+mod matrices;
+#[cfg(target_arch = "x86_64")]
+mod pairs;
+mod tiles;
 
 use tercel_formats::DType;
 
 use super::super::quantize::Part;
 use super::Input;
 use crate::layout::with_layout;
+use crate::ops::registers::Registers;
 use crate::quant::{Format, Grain, formats::*};
 use crate::{PackedMatrix, TILE_ROWS};
 use codes::Unpack;
 use floats::{Brain, Float, Half, Single};
-use lanes::{At, Lanes};
+use fours::Fours;
+use tiles::{At, Tiles};
 
-pub(super) use avx2::tile as tile_avx2;
-pub(super) use vnni::{tile_avx_vnni, tile_avx512_vnni, two_tiles_avx512_vnni};
+/// Makes a version for the features of a processor.
+macro_rules! version {
+    ($(#[$doc:meta])* $name:ident, $features:literal, $dot:ty, $rows:expr) => {
+        /// The products of the rows of
+        $(#[$doc])*
+        ///
+        /// # Safety
+        /// Needs the named processor features.
+        #[target_feature(enable = $features)]
+        pub(super) unsafe fn $name<const TOKENS: usize>(
+            weights: &PackedMatrix,
+            tile: usize,
+            input: Input<'_>,
+            token: usize,
+        ) -> [[f32; $rows]; TOKENS] {
+            // SAFETY: this function has the features.
+            unsafe { tiles::<$dot, TOKENS, { $rows }>(weights, tile, input, token) }
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+version! {
+    /// one tile with `TOKENS` tokens from `token` on.
+    tile_avx2, "avx2,fma,f16c", pairs::Pairs, TILE_ROWS
+}
+#[cfg(target_arch = "x86_64")]
+version! {
+    /// one tile with `TOKENS` tokens from `token` on.
+    tile_avx_vnni, "avx2,fma,f16c,avxvnni", Fours<fours::Vex>, TILE_ROWS
+}
+#[cfg(target_arch = "x86_64")]
+version! {
+    /// one tile with `TOKENS` tokens from `token` on.
+    tile_avx512_vnni, "avx2,fma,f16c,avx512f,avx512vl,avx512vnni", Fours<fours::Evex>, TILE_ROWS
+}
+#[cfg(target_arch = "x86_64")]
+version! {
+    /// two tiles that follow each other with `TOKENS` tokens from `token` on.
+    two_tiles_avx512_vnni, "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni",
+    Fours<fours::Wide>, 2 * TILE_ROWS
+}
+#[cfg(target_arch = "aarch64")]
+version! {
+    /// one tile with `TOKENS` tokens from `token` on.
+    tile_neon, "neon", Fours<fours::Multiplied>, TILE_ROWS
+}
+#[cfg(target_arch = "aarch64")]
+version! {
+    /// one tile with `TOKENS` tokens from `token` on.
+    tile_neon_dotprod, "neon,dotprod", Fours<fours::Sdot>, TILE_ROWS
+}
+#[cfg(target_arch = "aarch64")]
+version! {
+    /// one tile with `TOKENS` tokens from `token` on.
+    tile_neon_i8mm, "neon,dotprod,i8mm", matrices::Matrices, TILE_ROWS
+}
 
 /// How an instruction set multiplies codes with activations.
 trait Dot {
-    type Lanes: Lanes;
+    type Registers: Tiles;
 
     /// Integer sums of the elements of the halves `FROM..TO` of each row times part `part` of each
     /// token.
@@ -37,16 +97,16 @@ trait Dot {
     unsafe fn dot<C: Unpack, const T: usize, const FROM: usize, const TO: usize>(
         planes: At,
         x: &[*const Part; T],
-    ) -> [<Self::Lanes as Lanes>::Ints; T];
+    ) -> [<Self::Registers as Registers>::Ints; T];
 }
 
-type Floats<D> = <<D as Dot>::Lanes as Lanes>::Floats;
+type Floats<D> = <<D as Dot>::Registers as Registers>::Floats;
 
 /// The products of the rows of as many tiles as registers have the rows of, from `tile` on, with `T`
 /// tokens from `token` on.
 ///
 /// # Safety
-/// Needs the features of `D`, AVX2, FMA and F16C; must become part of a function that has them.
+/// Must become part of a function that has the features of `D`.
 /// `ROWS` must be the rows of the registers.
 #[inline(always)]
 unsafe fn tiles<D: Dot, const T: usize, const ROWS: usize>(
@@ -56,7 +116,7 @@ unsafe fn tiles<D: Dot, const T: usize, const ROWS: usize>(
     token: usize,
 ) -> [[f32; ROWS]; T] {
     assert!(
-        ROWS == D::Lanes::TILES * TILE_ROWS && tile + D::Lanes::TILES <= weights.tiles(),
+        ROWS == D::Registers::TILES * TILE_ROWS && tile + D::Registers::TILES <= weights.tiles(),
         "there are so many tiles"
     );
     let packed = weights.tile(tile);
@@ -67,16 +127,16 @@ unsafe fn tiles<D: Dot, const T: usize, const ROWS: usize>(
         with_layout!(weights.layout(),
             F => quantized::<D, F, T>(tiles, packed.len() / F::PACKED_BYTES, input, token),
             float dtype => match dtype {
-                DType::F16 => floats::product::<D::Lanes, Half, T>(tiles, cols, input, token),
-                DType::BF16 => floats::product::<D::Lanes, Brain, T>(tiles, cols, input, token),
-                _ => floats::product::<D::Lanes, Single, T>(tiles, cols, input, token),
+                DType::F16 => floats::product::<D::Registers, Half, T>(tiles, cols, input, token),
+                DType::BF16 => floats::product::<D::Registers, Brain, T>(tiles, cols, input, token),
+                _ => floats::product::<D::Registers, Single, T>(tiles, cols, input, token),
             }
         )
     };
     let mut rows = [[0.0; ROWS]; T];
     for (rows, sum) in rows.iter_mut().zip(sums) {
         // SAFETY: `rows` has room for the rows of all tiles.
-        unsafe { D::Lanes::store(sum, rows.as_mut_ptr()) };
+        unsafe { D::Registers::store(rows.as_mut_ptr(), sum) };
     }
     rows
 }
@@ -102,10 +162,10 @@ unsafe fn quantized<D: Dot, F: Format<Codes: Unpack>, const T: usize>(
     // SAFETY: by the contract of this function; the blocks have their size and, by the assertion,
     // the rows have their parts.
     unsafe {
-        let mut sums = [D::Lanes::zeros(); T];
+        let mut sums = [D::Registers::zeros(); T];
         let mut block = tiles;
         for _ in 0..blocks {
-            let d = head::<D::Lanes, F>(block);
+            let d = head::<D::Registers, F>(block);
             let mut part = block.add(F::FIRST_PART);
             for _ in 0..F::PARTS {
                 match F::SCALES {
@@ -118,9 +178,9 @@ unsafe fn quantized<D: Dot, F: Format<Codes: Unpack>, const T: usize>(
                     }
                 }
                 if let Some(grain) = F::MINS {
-                    let m = head::<D::Lanes, F>(block.add(F::HEAD_BYTES));
+                    let m = head::<D::Registers, F>(block.add(F::HEAD_BYTES));
                     let factors = part.add(F::MIN_BYTES);
-                    add_mins::<D::Lanes, T>(m, factors, grain, &x, &mut sums);
+                    add_mins::<D::Registers, T>(m, factors, grain, &x, &mut sums);
                 }
                 for x in &mut x {
                     *x = x.add(1);
@@ -148,11 +208,11 @@ unsafe fn add_products<D: Dot, F, const T: usize, const FROM: usize, const TO: u
 {
     // SAFETY: by the contract of this function.
     unsafe {
-        let scale = scaled::<D::Lanes>(d, part.add(F::SCALE_BYTES), F::SCALES, FROM);
+        let scale = scaled::<D::Registers>(d, part.add(F::SCALE_BYTES), F::SCALES, FROM);
         let dots = D::dot::<F::Codes, T, FROM, TO>(part, x);
         for ((x, dot), sum) in x.iter().zip(dots).zip(sums) {
-            let scale = D::Lanes::mul(scale, D::Lanes::all((**x).scale));
-            *sum = D::Lanes::mul_add(D::Lanes::to_floats(dot), scale, *sum);
+            let scale = D::Registers::mul(scale, D::Registers::all((**x).scale));
+            *sum = D::Registers::mul_add(D::Registers::to_floats(dot), scale, *sum);
         }
     }
 }
@@ -162,27 +222,27 @@ unsafe fn add_products<D: Dot, F, const T: usize, const FROM: usize, const TO: u
 /// # Safety
 /// As [`add_products`]; `factors` are those of the minimums of the part.
 #[inline(always)]
-unsafe fn add_mins<L: Lanes, const T: usize>(
-    m: L::Floats,
+unsafe fn add_mins<R: Tiles, const T: usize>(
+    m: R::Floats,
     factors: At,
     grain: Grain,
     x: &[*const Part; T],
-    sums: &mut [L::Floats; T],
+    sums: &mut [R::Floats; T],
 ) {
     // SAFETY: by the contract of this function.
     unsafe {
-        let min = scaled::<L>(m, factors, grain, 0);
+        let min = scaled::<R>(m, factors, grain, 0);
         if grain != Grain::Half {
             for (x, sum) in x.iter().zip(sums) {
-                *sum = L::mul_add(min, L::all((**x).weighted_sum), *sum);
+                *sum = R::mul_add(min, R::all((**x).weighted_sum), *sum);
             }
             return;
         }
-        let high_min = scaled::<L>(m, factors, grain, 1);
+        let high_min = scaled::<R>(m, factors, grain, 1);
         for (x, sum) in x.iter().zip(sums) {
             let [low, high] = (**x).sums.map(|sum| (**x).scale * sum as f32);
-            *sum = L::mul_add(min, L::all(low), *sum);
-            *sum = L::mul_add(high_min, L::all(high), *sum);
+            *sum = R::mul_add(min, R::all(low), *sum);
+            *sum = R::mul_add(high_min, R::all(high), *sum);
         }
     }
 }
@@ -190,15 +250,15 @@ unsafe fn add_mins<L: Lanes, const T: usize>(
 /// A `d` or `m` for each row.
 ///
 /// # Safety
-/// Needs the features of `L`; `at` must have them.
+/// Needs the features of `R`; `at` must have them.
 #[inline(always)]
-unsafe fn head<L: Lanes, F: Format>(at: At) -> L::Floats {
+unsafe fn head<R: Tiles, F: Format>(at: At) -> R::Floats {
     // SAFETY: by the contract of this function.
     unsafe {
         match F::HEAD {
-            DType::F32 => Single::load::<L>(at),
-            DType::BF16 => Brain::load::<L>(at),
-            _ => Half::load::<L>(at),
+            DType::F32 => Single::load::<R>(at),
+            DType::BF16 => Brain::load::<R>(at),
+            _ => Half::load::<R>(at),
         }
     }
 }
@@ -206,26 +266,26 @@ unsafe fn head<L: Lanes, F: Format>(at: At) -> L::Floats {
 /// `d` times the factors of half `half` of a part, or of all of it.
 ///
 /// # Safety
-/// Needs the features of `L`; `factors` must have those of the half.
+/// Needs the features of `R`; `factors` must have those of the half.
 #[inline(always)]
-unsafe fn scaled<L: Lanes>(d: L::Floats, factors: At, grain: Grain, half: usize) -> L::Floats {
+unsafe fn scaled<R: Tiles>(d: R::Floats, factors: At, grain: Grain, half: usize) -> R::Floats {
     if grain == Grain::Block {
         return d;
     }
     // SAFETY: by the contract of this function.
-    unsafe { L::mul(d, L::load_i8(factors.add(half * TILE_ROWS))) }
+    unsafe { R::mul(d, <R as Tiles>::load_bytes(factors.add(half * TILE_ROWS))) }
 }
 
 /// Four codes of group `group` of a part, in every lane.
 ///
 /// # Safety
-/// Needs the features of `L`; `x` must lead to a part that has the group.
+/// Needs the features of `R`; `x` must lead to a part that has the group.
 #[inline(always)]
-unsafe fn broadcast<L: Lanes>(x: *const Part, group: usize) -> L::Ints {
+unsafe fn broadcast<R: Tiles>(x: *const Part, group: usize) -> R::Ints {
     // SAFETY: by the contract of this function; the codes of a part are aligned as its scale is.
     unsafe {
         let codes = (&raw const (*x).codes).cast::<i32>().add(group);
-        L::all_ints(codes.read())
+        R::all_ints(codes.read())
     }
 }
 
