@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::workspace::Workspace;
-use crate::{budget, direction, documents, format, loom, process, test, unsafe_code};
+use crate::{arm64, budget, direction, documents, format, loom, process, test, unsafe_code};
 
 const LIMIT: Duration = Duration::from_secs(1800);
 
 /// Runs every step, also after one that failed, and prints how each went.
 pub(crate) fn run() -> Result<()> {
     let workspace = Workspace::load()?;
-    let steps: [(&str, Step); 10] = [
+    let steps: [(&str, Step); 11] = [
         ("formatting", |w| format::check(w).map(|()| Outcome::Passed)),
         ("crate map", |w| {
             direction::check(w).map(|()| Outcome::Passed)
@@ -28,6 +28,7 @@ pub(crate) fn run() -> Result<()> {
         ("api docs", |w| api_docs(w).map(|()| Outcome::Passed)),
         ("dependencies", dependencies),
         ("loom", |w| loom::run(w).map(|()| Outcome::Passed)),
+        ("aarch64", |w| arm64::run(w).map(|()| Outcome::Passed)),
         ("tests", |_| test::run(&[], false).map(|()| Outcome::Passed)),
     ];
     let mut rows = Vec::new();

@@ -10,6 +10,7 @@ macro_rules! say {
     }};
 }
 
+mod arm64;
 mod budget;
 mod ci;
 mod direction;
@@ -39,8 +40,9 @@ tasks:
   test [-- ARGS]                  every test, the real models included; ARGS go to the test
                                   runner (`-- -p tercel-text`, `-- name_of_a_test`)
   ci                              formatting, lints, the rules of the workspace, documentation,
-                                  licences, then `loom` and `test`
+                                  licences, then `loom`, `arm64` and `test`
   loom                            what threads share, in every order of events
+  arm64                           the kernels' tests, built for aarch64 and run by qemu
   fuzz [TARGET] [--seconds N]     each fuzz target, or one, for N seconds (default 60)
   soak [--minutes N | --hours N]  mixed load on an engine, both models in turn (default 10 minutes):
                                   flat memory, nothing left behind, right replies
@@ -71,6 +73,7 @@ enum Task {
     },
     Ci,
     Loom,
+    Arm64,
     Fuzz {
         target: Option<String>,
         seconds: u64,
@@ -109,6 +112,7 @@ fn run(task: Task) -> Result<()> {
         Task::Test { args } => test::run(&args, test::is_gate()),
         Task::Ci => ci::run(),
         Task::Loom => loom::run(&Workspace::load()?),
+        Task::Arm64 => arm64::run(&Workspace::load()?),
         Task::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
         Task::Soak(soak) => soak.run(),
         Task::BenchPeers { args, command } => peers::run(&args, &command),
@@ -129,7 +133,10 @@ fn parse(args: impl Iterator<Item = String>) -> Result<Task, String> {
         ("ci", []) => Ok(Task::Ci),
         ("ci", [other, ..]) => Err(format!("ci takes no arguments, found `{other}`")),
         ("loom", []) => Ok(Task::Loom),
-        ("loom", [other, ..]) => Err(format!("loom takes no arguments, found `{other}`")),
+        ("arm64", []) => Ok(Task::Arm64),
+        (task @ ("loom" | "arm64"), [other, ..]) => {
+            Err(format!("{task} takes no arguments, found `{other}`"))
+        }
         ("fuzz", rest) => parse_fuzz(rest),
         ("soak", rest) => soak::Soak::parse(rest).map(Task::Soak),
         ("bench-peers", rest) => Ok(Task::BenchPeers {
@@ -182,6 +189,7 @@ mod tests {
             ("test --", test(&[])),
             ("test -- -p tercel-text", test(&["-p", "tercel-text"])),
             ("test --help", Task::Help),
+            ("arm64", Task::Arm64),
             ("ci", Task::Ci),
             ("loom", Task::Loom),
             ("fuzz", fuzz(None, 60)),
@@ -197,6 +205,7 @@ mod tests {
             ("test -p x", "test -- -p"),
             ("ci fast", "`fast`"),
             ("loom pool", "`pool`"),
+            ("arm64 neon", "`neon`"),
             ("fuzz a b", "`b`"),
             ("fuzz --seconds", "needs a number"),
             ("fuzz --seconds 0", "`0`"),

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::workspace::Workspace;
-use crate::{ci, loom, models, process, tokenizers};
+use crate::{arm64, ci, loom, models, process, tokenizers};
 
 /// More than any run takes; a single test is ended much earlier (`.config/nextest.toml`).
 const LIMIT: Duration = Duration::from_secs(2700);
 
 /// Provides models and tokenizers and runs the tests that `args` choose, by default all. At the
-/// gate, lints come first and the models of loom last.
+/// gate, lints come first and the models of loom and the
+/// tests on another processor last.
 ///
 /// # Errors
 /// When one of them cannot be had, a lint complains (at the gate), or a test fails.
@@ -36,6 +37,7 @@ pub(crate) fn run(args: &[String], at_gate: bool) -> Result<()> {
         runner.instruction_sets()?;
         if at_gate {
             loom::run(&runner.workspace)?;
+            arm64::run(&runner.workspace)?;
         }
     }
     say!("all passed in {} s", started.elapsed().as_secs());
@@ -154,7 +156,7 @@ impl Selection {
 }
 
 /// What follows `covered:` in the output of the kernel tests.
-fn covered(output: &str) -> Option<&str> {
+pub(crate) fn covered(output: &str) -> Option<&str> {
     let mut lines = output.lines();
     lines.find_map(|line| line.split_once("covered: ").map(|(_, sets)| sets.trim()))
 }

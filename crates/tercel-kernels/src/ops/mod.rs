@@ -19,7 +19,6 @@ pub mod short_conv;
 use std::marker::PhantomData;
 use std::ops::Range;
 
-
 /// A slice that several threads write, each its own part.
 pub(crate) struct SharedMut<'a, T> {
     pointer: *mut T,

@@ -123,15 +123,18 @@ impl SharedProduct<'_> {
     fn compute(&self, isa: Isa, input: Input<'_>, tiles: Range<usize>, n: usize) {
         for block in (0..n).step_by(TOKEN_BLOCK) {
             let tokens = block..n.min(block + TOKEN_BLOCK);
-            let mut tile = tiles.start;
+            let tiles = tiles.clone();
             #[cfg(target_arch = "x86_64")]
-            if isa.0 == Kind::Avx512Vnni {
-                while tile + 2 <= tiles.end {
+            let tiles = if isa.0 == Kind::Avx512Vnni {
+                let end = tiles.end - tiles.len() % 2;
+                for tile in (tiles.start..end).step_by(2) {
                     self.two_tiles(input, tile, tokens.clone());
-                    tile += 2;
                 }
-            }
-            for tile in tile..tiles.end {
+                end..tiles.end
+            } else {
+                tiles
+            };
+            for tile in tiles {
                 self.one_tile(isa, input, tile, tokens.clone());
             }
         }
@@ -146,7 +149,8 @@ impl SharedProduct<'_> {
                 8.. if isa.0 == Kind::Avx512Vnni => {
                     // Its 32 registers hold the sums of eight tokens.
                     // SAFETY: as in `products`.
-                    let sums = unsafe { vector::tile_avx512_vnni::<8>(weights, tile, input, token) };
+                    let sums =
+                        unsafe { vector::tile_avx512_vnni::<8>(weights, tile, input, token) };
                     self.put(put, sums)
                 }
                 4.. => self.put(put, products::<4>(isa, weights, tile, input, token)),

@@ -147,7 +147,7 @@ impl Registers for Avx2 {
         }
 
         unsafe fn prefetch(at: *const u8) {
-            _mm_prefetch::<_MM_HINT_T0>(at.cast())
+            _mm_prefetch::<_MM_HINT_T0>(at.cast());
         }
     }
 }

@@ -145,7 +145,7 @@ impl Registers for Avx512 {
         }
 
         unsafe fn prefetch(at: *const u8) {
-            _mm_prefetch::<_MM_HINT_T0>(at.cast())
+            _mm_prefetch::<_MM_HINT_T0>(at.cast());
         }
     }
 }

@@ -74,6 +74,7 @@ pub(crate) trait Registers: Sized {
     unsafe fn sub_ints(a: Self::Ints, b: Self::Ints) -> Self::Ints;
     unsafe fn and(a: Self::Ints, b: Self::Ints) -> Self::Ints;
     unsafe fn or(a: Self::Ints, b: Self::Ints) -> Self::Ints;
+    #[cfg(target_arch = "x86_64")]
     unsafe fn xor(a: Self::Ints, b: Self::Ints) -> Self::Ints;
     /// Moves the bits of each 16 up, or down where `by` is negative.
     unsafe fn shift(x: Self::Ints, by: i32) -> Self::Ints;

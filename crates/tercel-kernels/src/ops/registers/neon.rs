@@ -136,10 +136,6 @@ impl Registers for Neon {
             both!(vorrq_s32, a, b)
         }
 
-        unsafe fn xor(a: Ints, b: Ints) -> Ints {
-            both!(veorq_s32, a, b)
-        }
-
         unsafe fn shift(x: Ints, by: i32) -> Ints {
             let by = vdupq_n_s16(by as i16);
             (shift(x.0, by), shift(x.1, by))

@@ -5,9 +5,9 @@ mod scalar;
 mod vector;
 
 use super::SharedMut;
-pub(super) use vector::inverse_norm;
 use crate::dispatch::{dispatch, versions};
 use crate::{Isa, Pool};
+pub(super) use vector::inverse_norm;
 
 versions! {
     fn row(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]);

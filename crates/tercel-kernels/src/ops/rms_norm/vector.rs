@@ -22,10 +22,7 @@ pub(super) unsafe fn row_in_place<R: Eight>(x: &mut [f32], weight: &[f32], eps: 
         // SAFETY: as above; the chunks have a register's worth of numbers each.
         unsafe {
             let product = R::mul(R::load(x.as_ptr()), R::all(scale));
-            R::store(
-                x.as_mut_ptr(),
-                R::mul(product, R::load(weight.as_ptr())),
-            );
+            R::store(x.as_mut_ptr(), R::mul(product, R::load(weight.as_ptr())));
         }
     }
     for (x, weight) in x.into_remainder().iter_mut().zip(weight.remainder()) {

@@ -11,9 +11,9 @@ use std::ops::Range;
 
 use super::cache::Encoding;
 use super::{PAGE, Partial, Span};
-use crate::ops::registers::{Eight, EightFloats, Registers, exp};
 #[cfg(target_arch = "x86_64")]
 use crate::ops::registers::{Avx2, Avx512};
+use crate::ops::registers::{Eight, EightFloats, Registers, exp};
 
 /// Bytes that the processor fetches at once.
 const LINE: usize = 64;
@@ -191,7 +191,11 @@ impl<E: Numbers> Page<'_, E> {
     /// # Safety
     /// As [`attend`].
     #[inline(always)]
-    unsafe fn add<R: Registers, const ROWS: usize>(&self, queries: &[f32], partial: &mut Partial<'_>) {
+    unsafe fn add<R: Registers, const ROWS: usize>(
+        &self,
+        queries: &[f32],
+        partial: &mut Partial<'_>,
+    ) {
         if ROWS > most_rows::<R>() {
             return; // never asked for, so not worth code
         }

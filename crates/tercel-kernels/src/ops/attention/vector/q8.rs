@@ -65,7 +65,8 @@ impl Numbers for Q8 {
                         let at = keys.as_ptr().add((pair * PAGE + start) * 2);
                         let key = [R::load_pairs(at), R::load_pairs(at.add(2 * R::LANES))];
                         for (row, dots) in dots.iter_mut().enumerate() {
-                            let q = R::all_ints(pair_of(queries.get_unchecked(row * len + 1 + pair)));
+                            let q =
+                                R::all_ints(pair_of(queries.get_unchecked(row * len + 1 + pair)));
                             dots[0] = R::add_pairs(q, key[0], dots[0]);
                             dots[1] = R::add_pairs(q, key[1], dots[1]);
                         }

@@ -6,12 +6,14 @@ use crate::quant::{Bits, Bytes, Codes, Lookup, Signed, Values};
 /// Codes as a kernel multiplies them.
 pub(super) trait Unpack: Codes {
     /// Whether bytes of [`group`](Self::group) have a sign.
+    #[cfg(target_arch = "x86_64")]
     const IS_SIGNED: bool = true;
 
     /// What [`group`](Self::group) has where the code stands for 0.
     const ZERO: i32 = 0;
 
     /// What [`unsigned`](Self::unsigned) has where the code stands for 0.
+    #[cfg(target_arch = "x86_64")]
     const UNSIGNED_ZERO: i32 = Self::ZERO + 128;
 
     /// A byte for each code of a group.
@@ -24,6 +26,7 @@ pub(super) trait Unpack: Codes {
     ///
     /// # Safety
     /// As [`group`](Self::group).
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     unsafe fn unsigned<R: Tiles>(planes: At, group: usize) -> R::Ints {
         // SAFETY: by the contract of this function.
@@ -32,10 +35,13 @@ pub(super) trait Unpack: Codes {
 }
 
 impl<const LOW: i32, const HIGH: i32, const ZERO: i32> Unpack for Bits<LOW, HIGH, ZERO> {
+    #[cfg(target_arch = "x86_64")]
     const IS_SIGNED: bool = false;
     const ZERO: i32 = ZERO;
+    #[cfg(target_arch = "x86_64")]
     const UNSIGNED_ZERO: i32 = ZERO;
 
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     unsafe fn unsigned<R: Tiles>(planes: At, group: usize) -> R::Ints {
         // SAFETY: by the contract of this function.
@@ -83,6 +89,7 @@ impl<V: Values> Unpack for Lookup<V> {
         unsafe { R::look_up(&V::VALUES, bits::<R, 4, 0>(planes, group)) }
     }
 
+    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     unsafe fn unsigned<R: Tiles>(planes: At, group: usize) -> R::Ints {
         // SAFETY: as above.
@@ -96,6 +103,7 @@ impl<V: Values> Unpack for Lookup<V> {
 }
 
 /// The values of a table, each 128 more, in bytes without a sign.
+#[cfg(target_arch = "x86_64")]
 const fn unsigned(mut values: [i8; 16]) -> [i8; 16] {
     let mut i = 0;
     while i < values.len() {

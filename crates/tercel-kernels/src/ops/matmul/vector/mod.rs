@@ -120,7 +120,7 @@ unsafe fn tiles<D: Dot, const T: usize, const ROWS: usize>(
         "there are so many tiles"
     );
     let packed = weights.tile(tile);
-    let tiles = At::new(packed.as_ptr(), packed.len());
+    let tiles = At::of(packed);
     let cols = weights.cols();
     // SAFETY: by the contract of this function; a tile has all columns.
     let sums = unsafe {

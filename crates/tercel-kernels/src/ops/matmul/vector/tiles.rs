@@ -13,13 +13,18 @@ use crate::ops::registers::{Eight, Registers};
 pub(super) struct At {
     first: *const u8,
     /// From one tile to the next.
+    #[cfg(target_arch = "x86_64")]
     stride: usize,
 }
 
 impl At {
-    /// The beginning of tiles of `stride` bytes.
-    pub(super) fn new(first: *const u8, stride: usize) -> Self {
-        Self { first, stride }
+    /// The beginning of a tile, and of others as long that follow it.
+    pub(super) fn of(tiles: &[u8]) -> Self {
+        Self {
+            first: tiles.as_ptr(),
+            #[cfg(target_arch = "x86_64")]
+            stride: tiles.len(),
+        }
     }
 
     /// Further on.
@@ -31,7 +36,8 @@ impl At {
         Self {
             // SAFETY: by the contract of this function.
             first: unsafe { self.first.add(bytes) },
-            ..self
+            #[cfg(target_arch = "x86_64")]
+            stride: self.stride,
         }
     }
 
