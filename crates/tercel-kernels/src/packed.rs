@@ -219,8 +219,8 @@ impl PackedMatrix {
         Self::pack_while(pool, storage, (rows, cols), target, &mut progress)
     }
 
-    /// [`Self::pack`] for a matrix of `(rows, cols)` that tells the share, in 0..=1, that is packed
-    /// every few milliseconds, and stops where it is told to.
+    /// [`Self::pack`] for a matrix of `(rows, cols)` that tells every few milliseconds how many rows,
+    /// from the first on, are packed, and stops where it is told to.
     ///
     /// # Errors
     /// Those of [`Self::pack`], and [`PackError::Stopped`].
@@ -229,7 +229,7 @@ impl PackedMatrix {
         storage: &Storage<'_>,
         (rows, cols): (usize, usize),
         target: Target,
-        progress: &mut dyn FnMut(f32) -> ControlFlow<()>,
+        progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
     ) -> Result<Self, PackError> {
         let layout = Layout::of(storage, cols, target)?;
         let size = Self::packed_bytes(storage, rows, cols, target)?;

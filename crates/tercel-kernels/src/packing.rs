@@ -17,14 +17,14 @@ use crate::{AlignedVec, Layout, PackError, Pool, TILE_ROWS};
 const STRIDE_BYTES: usize = 2 << 20;
 
 /// Packs what is stored, `(rows, cols)`, into the tiles of `layout`, for as long as `progress`,
-/// which is told the share that is packed, says so.
+/// which is told how many rows are packed, says so.
 pub(crate) fn pack(
     pool: &mut Pool,
     source: Source<'_>,
     (rows, cols): (usize, usize),
     layout: Layout,
     packed: &mut [u8],
-    progress: &mut dyn FnMut(f32) -> ControlFlow<()>,
+    progress: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<(), PackError> {
     let mut tiles = Tiles {
         rows,
@@ -66,7 +66,7 @@ struct Tiles<'a> {
     /// Of one tile.
     bytes: usize,
     packed: SharedMut<'a, u8>,
-    progress: &'a mut dyn FnMut(f32) -> ControlFlow<()>,
+    progress: &'a mut dyn FnMut(usize) -> ControlFlow<()>,
 }
 
 impl Tiles<'_> {
@@ -95,7 +95,7 @@ impl Tiles<'_> {
                     fill(thread, std::array::from_fn(row), packed);
                 }
             });
-            if progress((first + here) as f32 / tiles as f32).is_break() {
+            if progress(rows.min((first + here) * TILE_ROWS)).is_break() {
                 return Err(PackError::Stopped);
             }
         }

@@ -106,8 +106,9 @@ pub struct ModelInfo {
 pub struct Packed<'a> {
     /// The share of the weights that are packed, in 0..=1.
     pub share: f32,
-    /// Where a matrix that is now whole came from. These bytes are not read again.
-    pub source: Option<&'a Storage<'a>>,
+    /// Where the rows came from that were packed since the last time. These bytes are not read
+    /// again.
+    pub source: Option<Storage<'a>>,
 }
 
 /// What a model takes, in bytes.

@@ -2,7 +2,6 @@
 
 use std::ops::ControlFlow;
 
-use tercel_formats::Storage;
 use tercel_nn::{Chunk, KvType, NnError, Options, PrefixCache, Runner, SequenceId, Wanted};
 
 use crate::TokenId;
@@ -75,9 +74,7 @@ impl BareModel {
         let needed = MemoryUse::of(&needed, 0);
         check_memory(&needed, machine::available_bytes())?;
         let runner = Runner::load(&checkpoint, &options, &mut |packed| {
-            for bytes in packed.source.into_iter().flat_map(Storage::parts) {
-                files.release(bytes);
-            }
+            files.release(packed.source);
             ControlFlow::Continue(())
         });
         let mut runner = runner.map_err(wrong)?;

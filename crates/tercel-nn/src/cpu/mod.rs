@@ -130,11 +130,14 @@ impl Cpu {
         let mut matrices = Vec::with_capacity(plan.matrices.len());
         for planned in &plan.matrices {
             let storage = &planned.storage;
-            let mut within = |share: f32| {
-                let bytes = done as f32 + share * planned.bytes as f32;
+            let mut rows = 0;
+            let mut within = |packed: usize| {
+                let new = std::mem::replace(&mut rows, packed)..packed;
+                let part = packed as f32 / planned.rows.max(1) as f32;
+                let bytes = done as f32 + part * planned.bytes as f32;
                 progress(Packed {
                     share: bytes / total.max(1) as f32,
-                    source: (share >= 1.0).then_some(storage),
+                    source: storage.rows(new, planned.rows),
                 })
             };
             let size = (planned.rows, planned.cols);

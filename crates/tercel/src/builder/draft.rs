@@ -2,7 +2,6 @@
 
 use std::ops::ControlFlow;
 
-use tercel_formats::Storage;
 use tercel_nn::{Memory, NnError, Options, PrefixCache, Runner, Target, Workers};
 use tercel_text::Tokenizer;
 
@@ -62,9 +61,7 @@ impl DraftModel {
         }
         self.options.workers = Some(workers.clone());
         let runner = Runner::load(&checkpoint, &self.options, &mut |packed| {
-            for bytes in packed.source.into_iter().flat_map(Storage::parts) {
-                files.release(bytes);
-            }
+            files.release(packed.source);
             if cancel() {
                 ControlFlow::Break(())
             } else {

@@ -6,7 +6,7 @@ use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tercel_formats::{Checkpoint, Storage};
+use tercel_formats::Checkpoint;
 use tercel_nn::{KvType, NnError, Options, Packed, QUANTIZABLE, Runner, Target, Workers};
 use tercel_text::{ChatTemplate, Tokenizer};
 
@@ -284,9 +284,7 @@ impl EngineBuilder {
             .map_err(|error| internal(&format!("no thread: {error}")))?;
         let mut progress = |packed: Packed<'_>| {
             tracker.part(Phase::Loading, f64::from(packed.share));
-            for bytes in packed.source.into_iter().flat_map(Storage::parts) {
-                files.release(bytes);
-            }
+            files.release(packed.source);
             if (self.cancel)() {
                 ControlFlow::Break(())
             } else {

@@ -9,7 +9,7 @@ mod weights;
 
 use std::path::{Path, PathBuf};
 
-use tercel_formats::{Checkpoint, CheckpointError, Gguf};
+use tercel_formats::{Checkpoint, CheckpointError, Gguf, Storage};
 use tercel_text::{HfTokenizerFiles, TokenId, Tokenizer, VocabularySize};
 
 pub use contents::{MetadataEntry, TensorEntry};
@@ -165,11 +165,13 @@ impl ModelFiles {
         }
     }
 
-    /// Gives back the memory of bytes of the files of weights that will not be read again; where
+    /// Gives back the memory of tensors in the files of weights that will not be read again; where
     /// they are, they come from disk once more.
-    pub fn release(&self, bytes: &[u8]) {
-        for file in &self.weights {
-            file.release(bytes);
+    pub fn release<'a>(&self, read: impl IntoIterator<Item = Storage<'a>>) {
+        for bytes in read.into_iter().flat_map(|storage| storage.parts()) {
+            for file in &self.weights {
+                file.release(bytes);
+            }
         }
     }
 
