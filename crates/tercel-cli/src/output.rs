@@ -3,7 +3,9 @@
 use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
-use tercel::{Event, Progress, Reply};
+use serde_json::{Map, Value};
+use tercel::cores::{self, CoreSet};
+use tercel::{Event, Phase, Progress, Reply};
 use tercel_eval::{BenchReport, ChunkReport, Perplexity};
 
 use crate::commands::tune::Trial;
@@ -29,6 +31,14 @@ pub(crate) enum Line<'a> {
         done_bytes: Option<u64>,
         #[serde(skip_serializing_if = "Option::is_none")]
         total_bytes: Option<u64>,
+        /// The processors that the engine computes on, once it is there.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cores: Option<CoreSet>,
+    },
+    /// What of the user's configuration is used.
+    Config {
+        file: &'a str,
+        settings: &'a Map<String, Value>,
     },
     Note {
         message: &'a str,
@@ -63,6 +73,10 @@ impl<'a> Line<'a> {
             model: &progress.model,
             done_bytes: (progress.done_bytes > 0).then_some(progress.done_bytes),
             total_bytes: progress.total_bytes,
+            cores: match progress.phase {
+                Phase::Ready => cores::of_process(),
+                _ => None,
+            },
         }
     }
 

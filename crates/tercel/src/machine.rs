@@ -11,7 +11,7 @@ use crate::cores::{self, Topology};
 pub(crate) fn physical_cores() -> usize {
     // A control group may give less time than its processors have.
     let most = thread::available_parallelism().map_or(1, usize::from);
-    match cores::allowed() {
+    match cores::of_process() {
         Some(allowed) => Topology::of_machine().physical(&allowed).count().min(most),
         None => most,
     }

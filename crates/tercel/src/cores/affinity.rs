@@ -44,7 +44,7 @@ impl Affinity {
 
 /// The processors that the calling thread may use, where the system tells. Those that are offline
 /// are not among them.
-pub(crate) fn allowed() -> Option<CoreSet> {
+pub(super) fn allowed() -> Option<CoreSet> {
     system::allowed()
 }
 

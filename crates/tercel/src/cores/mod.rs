@@ -9,11 +9,15 @@ mod set;
 mod topology;
 
 pub use affinity::Affinity;
-pub(crate) use affinity::allowed;
 pub use set::CoreSet;
-pub use topology::{Processor, Topology};
+pub use topology::{Topology, online};
 
 use thiserror::Error;
+
+/// The processors that this process may use now, where the system tells.
+pub fn of_process() -> Option<CoreSet> {
+    affinity::allowed()
+}
 
 /// What is wrong with a set of cores.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]

@@ -6,14 +6,18 @@ use std::path::Path;
 
 use super::CoreSet;
 
-/// A processor of the machine.
+/// The processors that are at work in the machine, whoever may use them, where the system tells.
+pub fn online() -> Option<CoreSet> {
+    let list = fs::read_to_string("/sys/devices/system/cpu/online").ok()?;
+    list.parse().ok()
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Processor {
+struct Processor {
     /// All processors of its core, itself among them.
-    pub siblings: CoreSet,
-    /// The highest clock rate, in kHz, where the system tells.
-    pub max_khz: Option<u64>,
+    siblings: CoreSet,
+    /// The highest clock rate, where the system tells.
+    max_khz: Option<u64>,
 }
 
 /// The processors of the machine by their numbers, as far as the system describes them.
@@ -26,9 +30,16 @@ impl Topology {
         Self::read(Path::new("/sys/devices/system/cpu"))
     }
 
+    /// A machine of these processors: the number of each, all processors of its core, itself among
+    /// them, and its highest clock rate in kHz where that is known.
+    pub fn new(processors: impl IntoIterator<Item = (usize, CoreSet, Option<u64>)>) -> Self {
+        let processor = |(number, siblings, max_khz)| (number, Processor { siblings, max_khz });
+        Self(processors.into_iter().map(processor).collect())
+    }
+
     /// Reads a directory such as Linux has under `/sys/devices/system/cpu`. What is missing or is no
     /// description is left out.
-    pub fn read(directory: &Path) -> Self {
+    fn read(directory: &Path) -> Self {
         let entries = fs::read_dir(directory).into_iter().flatten().flatten();
         let processors = entries.filter_map(|entry| {
             let name = entry.file_name();
@@ -38,9 +49,9 @@ impl Topology {
             // A processor that is offline has no topology.
             let siblings = read("topology/thread_siblings_list")?.parse().ok()?;
             let max_khz = read("cpufreq/cpuinfo_max_freq").and_then(|khz| khz.trim().parse().ok());
-            Some((number, Processor { siblings, max_khz }))
+            Some((number, siblings, max_khz))
         });
-        Self(processors.collect())
+        Self::new(processors)
     }
 
     /// One processor of each core that has any in `cores`. Where nothing is known of a processor, it
