@@ -8,7 +8,7 @@ use tercel::cores::{self, CoreSet};
 use tercel::{Event, Phase, Progress, Reply};
 use tercel_eval::{BenchReport, ChunkReport, Perplexity};
 
-use crate::commands::tune::Trial;
+use crate::commands::tune::{Kept, Trial};
 use crate::failure::Failure;
 use crate::terminal::{Style, one_line, shortened, without_controls};
 
@@ -57,6 +57,8 @@ pub(crate) enum Line<'a> {
     Bench(&'a BenchReport),
     Trial(&'a Trial),
     Best(&'a Trial),
+    /// What was written to the user's configuration.
+    Kept(&'a Kept),
     Error {
         kind: &'a str,
         message: &'a str,

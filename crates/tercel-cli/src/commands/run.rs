@@ -7,7 +7,9 @@ use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
 use tercel::source::Store;
-use tercel::{CancelHandle, Engine, EngineBuilder, Error, Event, Message, Request, Sampling, StopReason};
+use tercel::{
+    CancelHandle, Engine, EngineBuilder, Error, Event, Message, Request, Sampling, StopReason,
+};
 
 use crate::args::{EngineArgs, SamplingArgs};
 use crate::config::Settings;

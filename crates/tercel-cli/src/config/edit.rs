@@ -53,6 +53,11 @@ impl Edit {
         &self.file
     }
 
+    /// Whether a setting stands there for all models.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.document.contains_key(name)
+    }
+
     /// Sets a value for the model of this identity, or for all; `None` takes it out. The value must
     /// be one that [`value`] gave, or valid otherwise.
     pub(crate) fn set(
@@ -64,29 +69,15 @@ impl Edit {
         let root = self.document.as_table_mut();
         let name = identity.map(|identity| name_in(root, identity));
         let old = match value {
-            Some(value) => {
-                let table = name.as_ref().map_or(Some(&mut *root as &mut dyn TableLike), |name| {
-                    let models = root.entry(MODELS).or_insert_with(hidden_table);
-                    let models = models.as_table_like_mut()?;
-                    let own = models.entry(name).or_insert_with(|| Table::new().into());
-                    own.as_table_like_mut()
-                });
-                table.and_then(|table| insert(table, key.name, toml(value)))
-            }
+            Some(value) => section(root, name.as_deref())
+                .and_then(|section| insert(section, key.name, toml(value))),
             None => {
-                let own = match &name {
-                    None => Some(&mut *root as &mut dyn TableLike),
-                    Some(name) => root.get_mut(MODELS).and_then(|models| {
-                        let models = models.as_table_like_mut()?;
-                        models.get_mut(name)?.as_table_like_mut()
-                    }),
-                };
-                own.and_then(|own| own.remove(key.name))
+                let section = known_section(root, name.as_deref());
+                let old = section.and_then(|section| section.remove(key.name));
+                remove_empty(root, name.as_deref());
+                old
             }
         };
-        if value.is_none() && let Some(name) = &name {
-            remove_if_empty(root, name);
-        }
         Change {
             key: key.name,
             old: old.as_ref().and_then(Item::as_value).map(value_of),
@@ -128,11 +119,29 @@ fn name_in(root: &Table, identity: &str) -> String {
     known.map_or_else(|| identity.to_owned(), |(name, _)| name.to_owned())
 }
 
-/// A table without a heading of its own.
-fn hidden_table() -> Item {
-    let mut table = Table::new();
-    table.set_implicit(true);
-    table.into()
+/// The table of a model, or of all; made if need be.
+fn section<'t>(root: &'t mut Table, name: Option<&str>) -> Option<&'t mut dyn TableLike> {
+    let Some(name) = name else {
+        return Some(root);
+    };
+    let models = root.entry(MODELS).or_insert_with(|| {
+        let mut table = Table::new();
+        // It needs no heading of its own.
+        table.set_implicit(true);
+        table.into()
+    });
+    let models = models.as_table_like_mut()?;
+    let own = models.entry(name).or_insert_with(|| Table::new().into());
+    own.as_table_like_mut()
+}
+
+/// As [`section`], where it is there.
+fn known_section<'t>(root: &'t mut Table, name: Option<&str>) -> Option<&'t mut dyn TableLike> {
+    let Some(name) = name else {
+        return Some(root);
+    };
+    let models = root.get_mut(MODELS)?.as_table_like_mut()?;
+    models.get_mut(name)?.as_table_like_mut()
 }
 
 /// Puts a value where it was or at the end, and gives the one that was there. The comment beside it
@@ -148,8 +157,10 @@ fn insert(table: &mut dyn TableLike, name: &str, mut value: Toml) -> Option<Item
     table.insert(name, value.into())
 }
 
-fn remove_if_empty(root: &mut Table, name: &str) {
-    let Some(models) = root.get_mut(MODELS).and_then(Item::as_table_like_mut) else {
+/// Removes the table of a model in which nothing is left.
+fn remove_empty(root: &mut Table, name: Option<&str>) {
+    let models = root.get_mut(MODELS).and_then(Item::as_table_like_mut);
+    let (Some(models), Some(name)) = (models, name) else {
         return;
     };
     let is_empty = |item: &Item| item.as_table_like().is_some_and(TableLike::is_empty);
@@ -200,11 +211,20 @@ mod tests {
         );
         let (old, text) = set(Some("smollm2:135m"), "cores", Some(json!("0-1")));
         assert_eq!(old, None);
-        assert!(text.ends_with("# small\ntop_k = 5\ncores = \"0-1\"\n"), "{text}");
+        assert!(
+            text.ends_with("# small\ntop_k = 5\ncores = \"0-1\"\n"),
+            "{text}"
+        );
         let (_, text) = set(None, "stop", Some(json!(["a", "b"])));
-        assert!(text.contains("# few\nstop = [\"a\", \"b\"]\n\n[models"), "{text}");
+        assert!(
+            text.contains("# few\nstop = [\"a\", \"b\"]\n\n[models"),
+            "{text}"
+        );
         let (_, text) = set(Some("/m.gguf"), "temperature", Some(json!(0.3)));
-        assert!(text.ends_with("[models.\"/m.gguf\"]\ntemperature = 0.3\n"), "{text}");
+        assert!(
+            text.ends_with("[models.\"/m.gguf\"]\ntemperature = 0.3\n"),
+            "{text}"
+        );
         let (old, _) = set(Some("smollm2:135m"), "top_k", None);
         assert_eq!(old, Some(json!(5)));
         set(Some("/m.gguf"), "temperature", None);
@@ -217,14 +237,22 @@ mod tests {
     #[test]
     fn a_new_file_has_what_was_set_alone() {
         let mut new = edit("");
-        new.set(Some("smollm2:135m"), key("threads").expect("one"), Some(&json!(2)));
+        new.set(
+            Some("smollm2:135m"),
+            key("threads").expect("one"),
+            Some(&json!(2)),
+        );
         assert_eq!(
             new.document.to_string(),
             "[models.\"smollm2:135m\"]\nthreads = 2\n"
         );
         // A table on one line is changed where it is.
         let mut inline = edit("models = { smollm2 = { threads = 1 } }\n");
-        inline.set(Some("smollm2:135m"), key("threads").expect("one"), Some(&json!(2)));
+        inline.set(
+            Some("smollm2:135m"),
+            key("threads").expect("one"),
+            Some(&json!(2)),
+        );
         let text = inline.document.to_string();
         assert_eq!(text, "models = { smollm2 = { threads = 2 } }\n");
     }

@@ -100,7 +100,10 @@ impl ConfigError {
                 key,
                 near,
             } => (
-                format!("{}, line {line}: there is no setting `{key}`", file.display()),
+                format!(
+                    "{}, line {line}: there is no setting `{key}`",
+                    file.display()
+                ),
                 match near {
                     Some(near) => format!("perhaps `{near}`? `tercel config show` lists all"),
                     None => "take the line out; `tercel config show` lists all settings".to_owned(),

@@ -175,7 +175,13 @@ mod tests {
         for known in &KEYS {
             assert!(good.iter().any(|(name, _)| *name == known.name));
             let mut settings = Settings::default();
-            for wrong in [json!({}), json!([1]), json!("no such"), json!(-3), json!(true)] {
+            for wrong in [
+                json!({}),
+                json!([1]),
+                json!("no such"),
+                json!(-3),
+                json!(true),
+            ] {
                 let problem = known.put(&wrong, &mut settings).expect_err(known.name);
                 let expected = format!("`{}` is {wrong}, must be {}", known.name, known.range);
                 assert_eq!(problem, expected);

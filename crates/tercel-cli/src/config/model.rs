@@ -73,6 +73,9 @@ mod tests {
             }
         }
         let here = std::env::current_dir().expect("a directory");
-        assert_eq!(identity("src", catalog), here.join("src").display().to_string());
+        assert_eq!(
+            identity("src", catalog),
+            here.join("src").display().to_string()
+        );
     }
 }

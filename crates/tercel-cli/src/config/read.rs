@@ -63,7 +63,10 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn section(&self, table: &dyn TableLike, is_root: bool) -> Result<Section, ConfigError> {
         let mut section = Section::new();
-        for (name, item) in table.iter().filter(|(name, _)| !(is_root && *name == MODELS)) {
+        for (name, item) in table
+            .iter()
+            .filter(|(name, _)| !(is_root && *name == MODELS))
+        {
             let line = self.line_of(table, name);
             let key = keys::key(name).ok_or_else(|| ConfigError::UnknownKey {
                 file: self.file.clone(),
@@ -98,7 +101,7 @@ impl Reader<'_> {
     }
 
     fn line_of(&self, table: &dyn TableLike, name: &str) -> usize {
-        self.line(table.key(name).and_then(|key| key.span()))
+        self.line(table.key(name).and_then(toml_edit::Key::span))
     }
 
     fn line(&self, span: Option<Range<usize>>) -> usize {
@@ -158,7 +161,10 @@ mod tests {
         assert_eq!((repo.threads, repo.sampling.top_k), (Some(1), Some(3)));
         assert_eq!(repo.sampling.stop, ["END"]);
         for model in [None, Some("gemma3:270m")] {
-            assert_eq!((of(model).threads, of(model).cores.clone()), (Some(1), None));
+            assert_eq!(
+                (of(model).threads, of(model).cores.clone()),
+                (Some(1), None)
+            );
         }
         assert_eq!(read("").expect("empty").all, Section::new());
     }
@@ -166,25 +172,69 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told_with_its_line_and_the_way_out() {
         for (text, message, hint) in [
-            ("a = 1", "line 1: there is no setting `a`", "take the line out"),
-            ("\n\nmax-context = 9", "line 3: there is no setting `max-context`", "`max_context`?"),
-            ("threads = 0", "line 1: `threads` is 0, must be a whole", "change the line"),
-            ("threads = \"2\"", "`threads` is \"2\", must be a whole", "default of threads"),
-            ("threads = 1979-05-27", "`threads` is null, must be", "default of threads"),
-            ("temperature = nan", "`temperature` is null, must be", "change the line"),
-            ("[threads]\nx = 1", "line 1: `threads` is {}, must be", "change the line"),
+            (
+                "a = 1",
+                "line 1: there is no setting `a`",
+                "take the line out",
+            ),
+            (
+                "\n\nmax-context = 9",
+                "line 3: there is no setting `max-context`",
+                "`max_context`?",
+            ),
+            (
+                "threads = 0",
+                "line 1: `threads` is 0, must be a whole",
+                "change the line",
+            ),
+            (
+                "threads = \"2\"",
+                "`threads` is \"2\", must be a whole",
+                "default of threads",
+            ),
+            (
+                "threads = 1979-05-27",
+                "`threads` is null, must be",
+                "default of threads",
+            ),
+            (
+                "temperature = nan",
+                "`temperature` is null, must be",
+                "change the line",
+            ),
+            (
+                "[threads]\nx = 1",
+                "line 1: `threads` is {}, must be",
+                "change the line",
+            ),
             ("threads = 1\nthreads = 2", "line 2: duplicate key", "TOML"),
             ("threads 2", "line 1: ", "TOML"),
             ("models = 1", "line 1: `models` is no table", "[models.\""),
-            ("[models]\nthreads = 1", "line 2: `threads` is no table", "[models.\""),
-            ("[models.\"nope\"]", "line 1: `nope` is neither", "whole path"),
+            (
+                "[models]\nthreads = 1",
+                "line 2: `threads` is no table",
+                "[models.\"",
+            ),
+            (
+                "[models.\"nope\"]",
+                "line 1: `nope` is neither",
+                "whole path",
+            ),
             (
                 "[models.smollm2]\n[models.\"smollm2:135m\"]",
                 "line 2: `smollm2:135m` is the same model as `smollm2`",
                 "whole path",
             ),
-            ("[models.smollm2.models]", "line 1: there is no setting `models`", "take the line"),
-            ("[models.smollm2]\ntop_p = 2", "line 2: `top_p` is 2, must be", "change the line"),
+            (
+                "[models.smollm2.models]",
+                "line 1: there is no setting `models`",
+                "take the line",
+            ),
+            (
+                "[models.smollm2]\ntop_p = 2",
+                "line 2: `top_p` is 2, must be",
+                "change the line",
+            ),
         ] {
             let failure = Failure::from(read(text).expect_err(text));
             let Failure::Error {

@@ -40,12 +40,22 @@ mod tests {
     fn sets_follow_what_the_machine_is() {
         let alike = |n: usize| {
             let numbers: Vec<String> = (0..n).map(|n| n.to_string()).collect();
-            topology(&numbers.iter().map(|n| (n.as_str(), None)).collect::<Vec<_>>())
+            topology(
+                &numbers
+                    .iter()
+                    .map(|n| (n.as_str(), None))
+                    .collect::<Vec<_>>(),
+            )
         };
         let threaded = topology(&[("0,2", None), ("1,3", None), ("0,2", None), ("1,3", None)]);
         let (fast, slow) = (Some(3_000_000), Some(1_800_000));
         let clusters = topology(&[
-            ("0", slow), ("1", slow), ("2", slow), ("3", slow), ("4", fast), ("5", fast),
+            ("0", slow),
+            ("1", slow),
+            ("2", slow),
+            ("3", slow),
+            ("4", fast),
+            ("5", fast),
         ]);
         for (topology, allowed, expected) in [
             (&alike(1), "0", &["0"][..]),

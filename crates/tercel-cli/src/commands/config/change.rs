@@ -76,7 +76,10 @@ fn change(
     }
     let whose = identity.unwrap_or_else(|| "all models".to_owned());
     let file = edit.file().display();
-    context.out.line(&format!("{change}, for {whose}, in {file}", change = told(&change)))
+    context.out.line(&format!(
+        "{change}, for {whose}, in {file}",
+        change = told(&change)
+    ))
 }
 
 /// Such as `threads 2 -> 4`.

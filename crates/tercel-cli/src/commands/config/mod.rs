@@ -1,9 +1,10 @@
 //! `tercel config`: the user's own settings, and configurations of KV caches.
 
-mod check;
 mod change;
+mod check;
 mod show;
 
+pub(crate) use change::told;
 use clap::Subcommand;
 
 use crate::config::{ConfigError, config_file};

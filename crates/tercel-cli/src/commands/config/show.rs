@@ -58,7 +58,9 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let settings = config.settings(identity.as_deref())?;
     let effective = effective_sampling(&settings.sampling, &of_model)
         .map_err(|problem| Failure::new("internal", problem))?;
-    let shown = KEYS.iter().map(|key| shown(key, &settings, &of_model, &effective));
+    let shown = KEYS
+        .iter()
+        .map(|key| shown(key, &settings, &of_model, &effective));
     let shown: Vec<Shown> = shown.collect();
     let file = config.file.as_ref().map(|file| file.display().to_string());
     if args.json {
@@ -82,9 +84,12 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         context.out.line("")?;
         for own in &config.models {
             let values = own.values.iter();
-            let values = values.map(|(name, entry)| format!("{name} {}", config::shown(&entry.value)));
+            let values =
+                values.map(|(name, entry)| format!("{name} {}", config::shown(&entry.value)));
             let values: Vec<String> = values.collect();
-            context.out.line(&format!("{}: {}", own.name, values.join(", ")))?;
+            context
+                .out
+                .line(&format!("{}: {}", own.name, values.join(", ")))?;
         }
     }
     Ok(())
@@ -97,7 +102,7 @@ fn of_model(model: &str, context: &Context) -> Result<Sampling, Failure> {
         context.note("the model is not on this machine; what it recommends is not known");
         return Ok(Sampling::default());
     };
-    Ok(ModelFiles::of(&local)?.inspect()?.sampling)
+    Ok(ModelFiles::of(&local)?.inspect(None)?.sampling)
 }
 
 fn shown(
