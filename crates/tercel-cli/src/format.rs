@@ -73,7 +73,7 @@ pub(crate) fn threads(count: usize) -> String {
     }
 }
 
-/// `2 threads on cores 0,1`.
+/// `2 threads on cores 0-1`.
 pub(crate) fn threads_on(count: usize, cores: &CoreSet) -> String {
     let threads = plural(count, "thread");
     match cores.count() {

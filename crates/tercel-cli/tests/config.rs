@@ -16,7 +16,7 @@ fn config(place: &Place) -> String {
 
 fn event<'a>(events: &'a [Value], name: &str) -> &'a Value {
     let found = events.iter().find(|event| event["event"] == name);
-    found.unwrap_or_else(|| panic!("no {name}: {events:?}"))
+    found.expect(name)
 }
 
 /// The events of a reply of one token.
@@ -118,7 +118,7 @@ fn settings_are_shown_with_where_they_come_from() {
     let of = |key: &str| {
         let settings = shown["settings"].as_array().expect("a list");
         let found = settings.iter().find(|one| one["key"] == key);
-        let found = found.unwrap_or_else(|| panic!("no {key}"));
+        let found = found.expect(key);
         (
             found["value"].clone(),
             found["from"].clone(),
@@ -178,6 +178,10 @@ fn a_file_that_is_wrong_is_an_error_that_names_the_line() {
     place.write("home/config.toml", "\nthreads = 100000\n");
     let says = ["`threads` is 100000", "config.toml, line 2"];
     refused(&place.run(&["run", &model, "hi"]), 1, &says);
+    place.write("home/config.toml", "max_context = 8192\n");
+    let says = ["8192", "config.toml, line 1"];
+    refused(&place.run(&["run", &model, "hi"]), 1, &says);
+    place.write("home/config.toml", "\nthreads = 100000\n");
     let flag = place.run(&["run", &model, "hi", "--threads", "200000"]);
     refused(&flag, 1, &["`threads` is 200000"]);
     assert!(!flag.stderr.contains("line 2"), "{flag:?}");
@@ -268,8 +272,8 @@ fn the_process_keeps_to_the_cores_it_is_given() {
     let all = allowed();
     let first = all[0].as_str();
     let ready = |found: &[Value]| {
-        let loads = found.iter().filter(|event| event["event"] == "load");
-        loads.last().expect("a load")["cores"].clone()
+        let mut loads = found.iter().filter(|event| event["event"] == "load");
+        loads.next_back().expect("a load")["cores"].clone()
     };
     assert_eq!(ready(&run(&place, &model, &["--cores", first])), first);
     let found = run(&place, &model, &["--cores", first]);
@@ -312,12 +316,13 @@ fn cores_that_are_not_there_are_refused() {
     let model = place.model(&[]);
     let allowed = tercel::cores::of_process().expect("known").to_string();
     let says = format!("core 9999 is none of those that this process may use: {allowed}");
-    for command in ["run", "bench", "tune"] {
-        refused(
-            &place.run(&[command, &model, "--cores", "0,9999"][..]),
-            1,
-            &[&says, "hint: "],
-        );
+    for command in [
+        &["run", &model, "hi"][..],
+        &["bench", &model],
+        &["tune", &model],
+    ] {
+        let outcome = place.run(&[command, &["--cores", "0,9999"]].concat());
+        refused(&outcome, 1, &[&says, "hint: choose among "]);
     }
     refused(
         &place.run(&["run", &model, "hi", "--cores", "3-1"]),
@@ -326,5 +331,9 @@ fn cores_that_are_not_there_are_refused() {
     );
     place.stdout(&["config", "set", "cores", "9999"]);
     let outcome = place.run(&["run", &model, "hi"]);
-    refused(&outcome, 1, &[&says]);
+    refused(
+        &outcome,
+        1,
+        &[&says, "it stands in ", "config.toml, line 1"],
+    );
 }

@@ -38,7 +38,7 @@ pub(crate) const KEYS: [Key; 22] = [
     new("presence_penalty", "a number from -2 to 2"),
     new("frequency_penalty", "a number from -2 to 2"),
     new("seed", "a whole number"),
-    new("stop", "a list of at most 16 strings of 1 to 256 bytes"),
+    new("stop", "a list of 1 to 16 strings of 1 to 256 bytes"),
     new("thinking", "\"auto\", \"off\" or \"on\""),
     new("max_thinking_tokens", "a whole number of at least 1"),
     new("min_answer_tokens", "a whole number; 0 is off"),
@@ -118,6 +118,10 @@ fn size(value: &Value) -> Option<u64> {
 fn sampling(name: &str, value: &Value) -> Option<Sampling> {
     let values = Map::from_iter([(name.to_owned(), value.clone())]);
     let sampling: Sampling = serde_json::from_value(values.into()).ok()?;
+    // What is not there is not given.
+    if !is_set(&sampling, name) {
+        return None;
+    }
     sampling.validate().ok().map(|()| sampling)
 }
 
@@ -206,6 +210,7 @@ mod tests {
             ("seed", json!(1.5)),
             ("kv_type", json!("q4_0")),
             ("stop", json!([""])),
+            ("stop", json!([])),
         ] {
             let known = key(name).expect("a setting");
             assert!(known.put(&value, &mut settings).is_err(), "{name} {value}");

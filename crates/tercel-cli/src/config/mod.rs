@@ -188,7 +188,13 @@ impl Settings {
         let entries = used.filter_map(|name| Some((name, self.entries.get(name)?)));
         entries.fold(failure, |failure, (name, entry)| {
             let hint = format!("it stands in {}, line {}", file.display(), entry.line);
-            failure.with_hint_for(name, &hint)
+            let kind = failure.kind().unwrap_or_default();
+            match *name {
+                "cores" if kind == "core_not_allowed" || kind.starts_with("affinity_") => {
+                    failure.with_hint(hint)
+                }
+                _ => failure.with_hint_for(name, &hint),
+            }
         })
     }
 }

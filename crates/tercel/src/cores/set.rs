@@ -85,10 +85,9 @@ impl fmt::Display for CoreSet {
             while let Some(next) = cores.next_if_eq(&(last + 1)) {
                 last = next;
             }
-            match last - first {
-                0 => write!(f, "{comma}{first}")?,
-                1 => write!(f, "{comma}{first},{last}")?,
-                _ => write!(f, "{comma}{first}-{last}")?,
+            write!(f, "{comma}{first}")?;
+            if last > first {
+                write!(f, "-{last}")?;
             }
             comma = ",";
         }
@@ -112,7 +111,7 @@ mod tests {
             ("0", &[0][..], "0"),
             ("0-3,6", &[0, 1, 2, 3, 6], "0-3,6"),
             ("6,0-2,1", &[0, 1, 2, 6], "0-2,6"),
-            ("0-1", &[0, 1], "0,1"),
+            ("0,1", &[0, 1], "0-1"),
             ("4-4", &[4], "4"),
             (" 2 , 5 - 7\n", &[2, 5, 6, 7], "2,5-7"),
             ("65535", &[65535], "65535"),
