@@ -105,6 +105,36 @@ fn values_are_set_used_replaced_by_flags_and_taken_back() {
 }
 
 #[test]
+fn a_type_of_keys_and_values_gives_way_to_exact_and_is_reckoned_with() {
+    let place = Place::new();
+    let model = place.model(&[]);
+    place.stdout(&["config", "set", "kv_type", "q8_0"]);
+    // Its heads have 16 elements.
+    let says = ["hint: it stands in ", "config.toml, line 1"];
+    refused(&place.run(&["run", &model, "hi"]), 1, &says);
+    assert_eq!(
+        event(&run(&place, &model, &["--exact"]), "done")["event"],
+        "done"
+    );
+    assert_eq!(
+        event(&run(&place, &model, &["--kv", "f16"]), "done")["event"],
+        "done"
+    );
+
+    place.write("home/config.toml", "kv_type = \"f32\"\nmax_context = 100\n");
+    let fit = place.run(&["fit", &model]);
+    assert!(
+        fit.stderr.contains("max_context 100, kv_type f32 (from "),
+        "{fit:?}"
+    );
+    let fit: Value = serde_json::from_str(&place.stdout(&["fit", &model, "--json"])).expect("JSON");
+    assert_eq!(
+        (&fit["max_context"], &fit["kv_type"]),
+        (&json!(100), &json!("f32"))
+    );
+}
+
+#[test]
 fn settings_are_shown_with_where_they_come_from() {
     let place = Place::new();
     let model = place.model(&[("general.sampling.top_p", 0.5_f32.into())]);

@@ -193,6 +193,7 @@ impl Settings {
                 "cores" if kind == "core_not_allowed" || kind.starts_with("affinity_") => {
                     failure.with_hint(hint)
                 }
+                "kv_type" if kind == "unsupported_kv_type" => failure.with_hint(hint),
                 _ => failure.with_hint_for(name, &hint),
             }
         })

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tercel::source::Catalog;
 
-use super::Setting;
+use super::{KvName, Setting};
 use crate::commands::config::told;
 use crate::config::{self, Change, Edit, key};
 use crate::context::Context;
@@ -58,6 +58,14 @@ pub(super) fn keep(
         dry_run,
         changes,
     };
+    if best.kv != KvName::F16 {
+        context.note(&format!(
+            "{} keeps fewer bits of keys and values than f16, so replies may differ; `tercel config \
+             unset --model {} kv_type` takes that back",
+            best.kv.name(),
+            kept.model
+        ));
+    }
     tell(&kept, context)
 }
 
