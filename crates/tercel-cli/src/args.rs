@@ -2,8 +2,12 @@
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use tercel::cores::{Affinity, CoreSet};
 use tercel::memory::KvDtype;
 use tercel::{ContextOverflow, EngineBuilder, KvType, Sampling, Thinking};
+
+use crate::config::Settings;
+use crate::failure::Failure;
 
 /// How a reply is made. Ranges are checked by the engine, so that they are the same
 /// wherever a value comes from.
@@ -116,12 +120,15 @@ impl SamplingArgs {
 }
 
 /// How a model is loaded.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Engine")]
 pub(crate) struct EngineArgs {
     /// Compute threads; the text does not depend on their number [default: physical cores]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
+    /// Keep the whole process to these processors, such as 0-3,6 [default: all that it may use]
+    #[arg(long, value_name = "LIST")]
+    cores: Option<CoreSet>,
     /// Use only what is on this machine
     #[arg(long)]
     offline: bool,
@@ -129,7 +136,8 @@ pub(crate) struct EngineArgs {
     #[arg(
         long,
         value_name = "TYPE",
-        value_parser = PossibleValuesParser::new(["f16", "q8_0", "f32"]).map(|name| kv_type(&name)),
+        value_parser = PossibleValuesParser::new(KV_TYPES.map(|(name, _)| name))
+            .map(|name| kv_type(&name).unwrap_or_default()),
         conflicts_with = "exact",
     )]
     kv: Option<KvType>,
@@ -157,6 +165,24 @@ pub(crate) struct EngineArgs {
 }
 
 impl EngineArgs {
+    /// Takes from the user's settings what the command line left out.
+    pub(crate) fn fill(&mut self, settings: &mut Settings) {
+        settings.fill("threads", &mut self.threads, |own| own.threads);
+        settings.fill("cores", &mut self.cores, |own| own.cores.clone());
+        settings.fill("memory_budget", &mut self.memory_budget, |own| {
+            own.memory_budget
+        });
+        // It stores them in its own way.
+        if !self.exact {
+            settings.fill("kv_type", &mut self.kv, |own| own.kv_type);
+        }
+    }
+
+    /// Keeps the process to the cores that were chosen; before a thread of an engine starts.
+    pub(crate) fn keep_to_cores(&self) -> Result<(), Failure> {
+        keep_to(self.cores.as_ref())
+    }
+
     /// The builder with the values that were given.
     pub(crate) fn apply(&self, builder: EngineBuilder) -> EngineBuilder {
         let mut builder = builder.offline(self.offline).exact(self.exact);
@@ -215,12 +241,25 @@ pub(crate) fn byte_size(text: &str) -> Result<u64, String> {
     }
 }
 
-fn kv_type(name: &str) -> KvType {
-    match name {
-        "q8_0" => KvType::Q8_0,
-        "f32" => KvType::F32,
-        _ => KvType::F16,
+/// Keeps the process to some processors, where any are named.
+pub(crate) fn keep_to(cores: Option<&CoreSet>) -> Result<(), Failure> {
+    match cores {
+        Some(cores) => Ok(Affinity::of_process()?.keep_to(cores)?),
+        None => Ok(()),
     }
+}
+
+/// How an engine may store keys and values.
+const KV_TYPES: [(&str, KvType); 3] = [
+    ("f16", KvType::F16),
+    ("q8_0", KvType::Q8_0),
+    ("f32", KvType::F32),
+];
+
+/// The type of that name.
+pub(crate) fn kv_type(name: &str) -> Option<KvType> {
+    let known = KV_TYPES.iter().find(|(known, _)| *known == name);
+    known.map(|(_, kv_type)| *kv_type)
 }
 
 /// How keys and values are stored.

@@ -41,7 +41,8 @@ use crate::output::{Output, stderr_line};
   tercel pull smollm2:135m                    fetch a model for later
 
 Environment:
-  TERCEL_HOME      where models are kept [default: tercel in the user's cache directory]
+  TERCEL_HOME      where models and config.toml are kept [default: tercel in the user's cache
+                   directory, and in that for configurations]
   TERCEL_LOG       what is logged, as --log
   TERCEL_OFFLINE   1 forbids the network, as HF_HUB_OFFLINE does
   HF_TOKEN         a token for the Hugging Face Hub

@@ -3,6 +3,7 @@
 use std::io;
 
 use tercel::Error;
+use tercel::cores::CoresError;
 use tercel::source::SourceError;
 use tercel_eval::EvalError;
 use tercel_quantize::ConvertError;
@@ -106,6 +107,12 @@ impl From<Error> for Failure {
 
 impl From<SourceError> for Failure {
     fn from(error: SourceError) -> Self {
+        Self::told(error.kind(), error.to_string(), error.hint())
+    }
+}
+
+impl From<CoresError> for Failure {
+    fn from(error: CoresError) -> Self {
         Self::told(error.kind(), error.to_string(), error.hint())
     }
 }

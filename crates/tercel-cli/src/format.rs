@@ -1,5 +1,6 @@
 //! Numbers and tables for people.
 
+use tercel::cores::{self, CoreSet};
 use tercel::{Reply, TokenId, Tokenizer};
 
 /// A size with a unit: 1 KB is 1024 bytes.
@@ -58,9 +59,27 @@ pub(crate) fn statistics(reply: &Reply) -> String {
         rate(timings.tokens_per_second()),
         reply.stop_reason,
         reply.backend,
-        plural(reply.threads, "thread"),
+        threads(reply.threads),
         reply.settings.seed,
     )
+}
+
+/// `2 threads`, and on which processors where the process may not use all.
+pub(crate) fn threads(count: usize) -> String {
+    let threads = plural(count, "thread");
+    match (cores::of_process(), cores::online()) {
+        (Some(own), Some(all)) if own.count() < all.count() => threads_on(count, &own),
+        _ => threads,
+    }
+}
+
+/// `2 threads on cores 0-1`.
+pub(crate) fn threads_on(count: usize, cores: &CoreSet) -> String {
+    let threads = plural(count, "thread");
+    match cores.count() {
+        1 => format!("{threads} on core {cores}"),
+        _ => format!("{threads} on cores {cores}"),
+    }
 }
 
 /// `1 thread`, `2 threads`.

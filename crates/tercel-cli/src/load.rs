@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tercel::source::{Control, LocalModel, ModelRef, Store};
 use tercel::{Engine, EngineBuilder, Error};
 
+use crate::args::EngineArgs;
+use crate::config::Settings;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::progress::Display;
@@ -40,6 +42,28 @@ pub(crate) fn engine(
         context.note(note);
     }
     Ok(engine)
+}
+
+/// As [`engine`], for a measurement: with the flags, and for what they leave out with the user's
+/// settings for the model, which are told.
+pub(crate) fn measured_engine(
+    builder: EngineBuilder,
+    name: &str,
+    args: &EngineArgs,
+    context: &Context,
+) -> Result<Engine, Failure> {
+    let mut settings = Settings::of(name)?;
+    let mut args = args.clone();
+    args.fill(&mut settings);
+    settings.tell(true, context);
+    args.keep_to_cores()
+        .and_then(|()| engine(args.apply(builder), name, context))
+        .map_err(|failure| settings.explain(failure))
+}
+
+/// Adds to an error about the length of the context which flags make it up in a measurement.
+pub(crate) fn explain_context(failure: Failure, flags: &str) -> Failure {
+    failure.with_hint_for("max_context", &format!("that is {flags} together"))
 }
 
 /// Fetches a model into the store, unless it is there.

@@ -5,6 +5,7 @@ mod args;
 mod chat;
 mod cli;
 mod commands;
+mod config;
 mod context;
 mod failure;
 mod files;

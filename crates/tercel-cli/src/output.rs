@@ -3,10 +3,12 @@
 use std::io::{self, IsTerminal, Write};
 
 use serde::Serialize;
-use tercel::{Event, Progress, Reply};
+use serde_json::{Map, Value};
+use tercel::cores::{self, CoreSet};
+use tercel::{Event, Phase, Progress, Reply};
 use tercel_eval::{BenchReport, ChunkReport, Perplexity};
 
-use crate::commands::tune::Trial;
+use crate::commands::tune::{Kept, Trial};
 use crate::failure::Failure;
 use crate::terminal::{Style, one_line, shortened, without_controls};
 
@@ -29,6 +31,14 @@ pub(crate) enum Line<'a> {
         done_bytes: Option<u64>,
         #[serde(skip_serializing_if = "Option::is_none")]
         total_bytes: Option<u64>,
+        /// The processors that the engine computes on, once it is there.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cores: Option<CoreSet>,
+    },
+    /// What of the user's configuration is used.
+    Config {
+        file: &'a str,
+        settings: &'a Map<String, Value>,
     },
     Note {
         message: &'a str,
@@ -47,6 +57,8 @@ pub(crate) enum Line<'a> {
     Bench(&'a BenchReport),
     Trial(&'a Trial),
     Best(&'a Trial),
+    /// What was written to the user's configuration.
+    Kept(&'a Kept),
     Error {
         kind: &'a str,
         message: &'a str,
@@ -63,6 +75,10 @@ impl<'a> Line<'a> {
             model: &progress.model,
             done_bytes: (progress.done_bytes > 0).then_some(progress.done_bytes),
             total_bytes: progress.total_bytes,
+            cores: match progress.phase {
+                Phase::Ready => cores::of_process(),
+                _ => None,
+            },
         }
     }
 

@@ -158,6 +158,8 @@ fn tuning_tries_one_setting_after_the_other_and_names_the_best() {
     assert_eq!(knobs[knobs.len() - 1], "again");
     let batch = trials.iter().find(|trial| trial["knob"] == "batch");
     assert_eq!(batch.expect("two at once")["requests"], 2);
+    let (kept, events) = events.split_last().expect("a line");
+    assert_eq!(kept["event"], "kept");
     let best = events.last().expect("a line");
     assert_eq!(best["event"], "best");
     let fastest = trials

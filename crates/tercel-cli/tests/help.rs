@@ -33,6 +33,10 @@ fn help_texts_are_as_recorded() {
         "fit",
         "kv-size",
         "config",
+        "config show",
+        "config set",
+        "config unset",
+        "config path",
         "config check",
     ] {
         let args: Vec<&str> = command.split_whitespace().chain(["--help"]).collect();

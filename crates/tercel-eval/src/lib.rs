@@ -7,7 +7,7 @@ mod validate;
 
 pub use bench::{
     BenchOptions, BenchReport, BenchRun, Knob, Measured, Percentiles, Stage, Stages, Suspect,
-    Target, Trace, Verdict, bench, best, estimate, search, suspects, verdict,
+    Target, Trace, Verdict, bench, best, core_sets, estimate, search, suspects, verdict,
 };
 pub use perplexity::{ChunkReport, EvalError, Perplexity, PerplexityOptions, perplexity};
 pub use validate::{

@@ -35,6 +35,7 @@ mod bare;
 mod builder;
 mod chat;
 mod context;
+pub mod cores;
 mod draft;
 mod engine;
 mod error;

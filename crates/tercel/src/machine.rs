@@ -1,17 +1,19 @@
 //! What the machine offers: physical cores and available memory.
 
-use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 use std::thread;
 
+use crate::cores::{self, Topology};
+
 /// Physical cores that this process may use, at least 1. Where the system does not tell cores from
 /// hyper-threads, every logical processor counts.
 pub(crate) fn physical_cores() -> usize {
-    let allowed = thread::available_parallelism().map_or(1, usize::from);
-    match cores_of(Path::new("/sys/devices/system/cpu")) {
-        Some(cores) => cores.min(allowed),
-        None => allowed,
+    // A control group may give less time than its processors have.
+    let most = thread::available_parallelism().map_or(1, usize::from);
+    match cores::of_process() {
+        Some(allowed) => Topology::of_machine().physical(&allowed).count().min(most),
+        None => most,
     }
 }
 
@@ -30,23 +32,6 @@ pub(crate) fn available_bytes() -> Option<u64> {
     let meminfo = fs::read_to_string("/proc/meminfo").ok()?;
     let system = meminfo_available(&meminfo)?;
     Some(group_available(Path::new("/sys/fs/cgroup")).map_or(system, |group| group.min(system)))
-}
-
-/// Counts distinct sets of sibling threads under Linux' `sysfs`.
-fn cores_of(cpus: &Path) -> Option<usize> {
-    let mut cores = HashSet::new();
-    for entry in fs::read_dir(cpus).ok()?.flatten() {
-        let name = entry.file_name();
-        let number = name.to_str().and_then(|name| name.strip_prefix("cpu"));
-        if number.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit())) {
-            let siblings = entry.path().join("topology/thread_siblings_list");
-            // An offline processor has no topology.
-            if let Ok(siblings) = fs::read_to_string(siblings) {
-                cores.insert(siblings);
-            }
-        }
-    }
-    (!cores.is_empty()).then_some(cores.len())
 }
 
 fn meminfo_available(meminfo: &str) -> Option<u64> {
@@ -74,26 +59,6 @@ fn group_available(group: &Path) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn hyper_threads_of_a_core_count_once() {
-        let root = tempfile::tempdir().expect("a directory");
-        for (cpu, siblings) in [
-            ("cpu0", "0,2"),
-            ("cpu1", "1,3"),
-            ("cpu2", "0,2"),
-            ("cpu3", "1,3"),
-        ] {
-            let topology = root.path().join(cpu).join("topology");
-            fs::create_dir_all(&topology).expect("created");
-            fs::write(topology.join("thread_siblings_list"), siblings).expect("written");
-        }
-        fs::create_dir_all(root.path().join("cpufreq")).expect("created");
-        fs::create_dir_all(root.path().join("cpu4")).expect("created");
-        assert_eq!(cores_of(root.path()), Some(2));
-        assert_eq!(cores_of(&root.path().join("cpufreq")), None);
-        assert!(physical_cores() >= 1);
-    }
 
     #[test]
     fn available_memory_is_read_from_what_linux_writes() {

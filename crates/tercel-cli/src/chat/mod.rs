@@ -5,6 +5,7 @@ mod input;
 mod save;
 mod settings;
 
+pub(crate) use settings::effective as effective_sampling;
 use tercel::{Chat, Engine, Event, Reply, StopReason};
 
 use crate::context::Context;
@@ -70,7 +71,7 @@ impl Conversation<'_> {
             one_line(&info.id),
             info.max_context,
             info.backend,
-            format::plural(info.threads, "thread")
+            format::threads(info.threads)
         );
         self.tell(&greeting)?;
         match self.chat.turns() {

@@ -52,8 +52,11 @@ fn changed(sampling: &Sampling, name: &str, value: &str) -> Result<Sampling, Str
         .map_err(|_| format!("`{value}` is no value of {name}"))
 }
 
-/// What the next reply will be made with.
-fn effective(sampling: &Sampling, model: &Sampling) -> Result<Map<String, Value>, String> {
+/// What the next reply will be made with, by name: a value, or words for what has none.
+pub(crate) fn effective(
+    sampling: &Sampling,
+    model: &Sampling,
+) -> Result<Map<String, Value>, String> {
     let defaults = fields(&Settings::default())?;
     let mut values = fields(&sampling.clone().or(model))?;
     for (name, value) in &mut values {

@@ -91,11 +91,9 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let builder = Engine::builder(&args.model)
         .max_context(most(&BenchOptions::context))
         .max_sequences(most(&|options| options.concurrency));
-    let engine = load::engine(args.engine.apply(builder), &args.model, context);
-    let engine = engine.map_err(|failure| {
-        let hint = "that is --depth, --prompt-tokens and --max-new-tokens together";
-        failure.with_hint_for("max_context", hint)
-    })?;
+    let flags = "--depth, --prompt-tokens and --max-new-tokens";
+    let engine = load::measured_engine(builder, &args.model, &args.engine, context)
+        .map_err(|failure| load::explain_context(failure, flags))?;
     if args.csv {
         context.out.line(CSV_HEADER)?;
     }
@@ -240,7 +238,7 @@ fn show(report: &BenchReport, context: &Context) -> Result<(), Failure> {
         report.model,
         what(report),
         report.backend,
-        format::plural(report.threads, "thread"),
+        threads(report),
         format::plural(options.runs, "run"),
         options.warmup,
     ))?;
@@ -359,9 +357,16 @@ fn compare(reports: &[BenchReport], context: &Context) -> Result<(), Failure> {
         "{}, {}, {}, medians of {}",
         first.model,
         first.backend,
-        format::plural(first.threads, "thread"),
+        threads(first),
         format::plural(first.options.runs, "run"),
     ))
+}
+
+fn threads(report: &BenchReport) -> String {
+    match &report.cores {
+        Some(cores) => format::threads_on(report.threads, cores),
+        None => format::plural(report.threads, "thread"),
+    }
 }
 
 fn ms(milliseconds: f64) -> String {

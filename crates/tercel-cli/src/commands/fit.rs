@@ -6,6 +6,7 @@ use serde::Serialize;
 use tercel::memory::{Blueprint, Described, Fit, FitOptions, KvDtype, MOST_SEQUENCES};
 
 use crate::args::{byte_size, kv_dtype};
+use crate::config::Settings;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::{format, load};
@@ -25,16 +26,17 @@ Exit code: 0 if it fits, 1 if it does not.")]
 pub(crate) struct Args {
     /// A model on this machine, a config.json, or a directory with one
     model: String,
-    /// Tokens that prompt and reply may have together [default: what `tercel run` uses]
+    /// Tokens that prompt and reply may have together [default: what `tercel run` uses, your
+    /// settings counted]
     #[arg(long, visible_alias = "max-context", value_name = "N")]
     context: Option<usize>,
     /// Sequences at once, each with room for a whole context [default: the few that share the room
     /// of one, as `tercel run` has it]
     #[arg(long, value_name = "N")]
     sequences: Option<usize>,
-    /// How keys and values are stored: f16 or q8_0
-    #[arg(long, value_name = "TYPE", default_value = "f16", value_parser = kv_dtype)]
-    kv: KvDtype,
+    /// How keys and values are stored: f16 or q8_0 [default: that of your settings, else f16]
+    #[arg(long, value_name = "TYPE", value_parser = kv_dtype)]
+    kv: Option<KvDtype>,
     /// Reckon with weights of floats quantized as they are loaded: q8_0, q6_k, q5_k, q5_1, q5_0,
     /// q4_k, q4_1 or q4_0
     #[arg(long, value_name = "TYPE")]
@@ -49,13 +51,25 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let blueprint = open(&args.model)?;
+    let (mut settings, mut kv) = (Settings::of(&args.model)?, args.kv);
     let mut options = FitOptions::default();
     options.max_context = args.context;
+    settings.fill("max_context", &mut options.max_context, |own| {
+        own.max_context
+    });
+    settings.fill("kv_type", &mut kv, |own| {
+        KvDtype::parse(own.entries.get("kv_type")?.value.as_str()?)
+    });
     options.sequences = args.sequences;
-    options.kv = args.kv;
+    options.kv = kv.unwrap_or(options.kv);
     options.quantize.clone_from(&args.quantize);
     options.budget_bytes = args.budget;
-    let fit = blueprint.fit(&options)?;
+    if !args.json {
+        settings.tell(true, context);
+    }
+    let fit = blueprint
+        .fit(&options)
+        .map_err(|error| settings.explain(error.into()))?;
     if args.json {
         let path = blueprint.path().to_owned();
         context.out.json(&Everything { path, fit: &fit })?;

@@ -45,7 +45,7 @@ const MOST_TEXT_BYTES: u64 = 1 << 30;
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let text = read_text("text file", &args.file, MOST_TEXT_BYTES)?;
     let builder = Engine::builder(&args.model).max_context(args.context);
-    let engine = load::engine(args.engine.apply(builder), &args.model, context)?;
+    let engine = load::measured_engine(builder, &args.model, &args.engine, context)?;
 
     let mut options = PerplexityOptions::default().context(args.context);
     if let Some(chunks) = args.chunks {

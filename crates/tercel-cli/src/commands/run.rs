@@ -7,9 +7,12 @@ use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
 use tercel::source::Store;
-use tercel::{CancelHandle, Engine, EngineBuilder, Error, Event, Message, Request, StopReason};
+use tercel::{
+    CancelHandle, Engine, EngineBuilder, Error, Event, Message, Request, Sampling, StopReason,
+};
 
 use crate::args::{EngineArgs, SamplingArgs};
+use crate::config::Settings;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::files::read_text;
@@ -96,7 +99,7 @@ pub(crate) struct Args {
 const MOST_TEMPLATE_BYTES: u64 = 1 << 20;
 
 /// What can be refused is refused before anything is read, fetched or loaded.
-pub(crate) fn run(args: Args, context: &Context) -> Result<(), Failure> {
+pub(crate) fn run(mut args: Args, context: &Context) -> Result<(), Failure> {
     let sampling = args.sampling.sampling();
     sampling.validate()?;
     let template = args.template.as_ref();
@@ -107,6 +110,7 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<(), Failure> {
     store
         .parse(&model)
         .map_err(|error| asked::explain(error.into(), &args))?;
+    let settings = args.configure(&model, &sampling)?;
 
     let prompt = match prompt {
         None if args.may_chat(context) => None,
@@ -119,8 +123,12 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<(), Failure> {
         return Err(Failure::from(Error::EmptyPrompt)
             .with_hint("give one, as in `tercel run \"Why is the sky blue?\"`"));
     }
+    settings.tell(false, context);
     let builder = args.builder(&model, template).store(store);
-    let engine = load::engine(builder, &model, context)?;
+    let builder = builder.sampling(settings.sampling.clone());
+    let engine = (args.engine.keep_to_cores())
+        .and_then(|()| load::engine(builder, &model, context))
+        .map_err(|failure| settings.explain(failure))?;
     let path = args.session.clone();
     let session = path.map(|path| Session::new(path, args.session_transcript));
     if let (Some(prompt), None) = (&prompt, &session) {
@@ -154,6 +162,15 @@ pub(crate) fn run(args: Args, context: &Context) -> Result<(), Failure> {
 impl Args {
     fn may_chat(&self, context: &Context) -> bool {
         !self.raw && !self.json && context.out.is_terminal() && io::stdin().is_terminal()
+    }
+
+    /// Takes from the user's settings for the model what the command line left out.
+    fn configure(&mut self, model: &str, sampling: &Sampling) -> Result<Settings, Failure> {
+        let mut settings = Settings::of(model)?;
+        self.engine.fill(&mut settings);
+        settings.fill("max_context", &mut self.max_context, |own| own.max_context);
+        settings.use_sampling(sampling);
+        Ok(settings)
     }
 
     fn builder(&self, model: &str, template: Option<String>) -> EngineBuilder {

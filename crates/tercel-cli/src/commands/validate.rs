@@ -3,9 +3,12 @@
 use std::ops::ControlFlow;
 use std::path::Path;
 
+use tercel::cores::CoreSet;
 use tercel::{ModelFiles, source::LocalModel};
 use tercel_eval::{PromptReport, Reference, ReferenceFile, ValidateOptions, Validation, validate};
 
+use crate::args::keep_to;
+use crate::config::Settings;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::Output;
@@ -60,6 +63,9 @@ pub(crate) struct Args {
     /// Compute threads; results do not depend on their number [default: physical cores]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
+    /// Keep the whole process to these processors, such as 0-3,6 [default: all that it may use]
+    #[arg(long, value_name = "LIST")]
+    cores: Option<CoreSet>,
     /// Print one line of JSON, with every position
     #[arg(long)]
     pub(crate) json: bool,
@@ -84,7 +90,12 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     options.max_abs = args.max_abs;
     options.max_context = args.max_context;
     options.greedy_tokens = args.greedy;
+    let mut settings = Settings::of(&args.model)?;
+    let mut cores = args.cores.clone();
     options.threads = args.threads;
+    settings.fill("threads", &mut options.threads, |own| own.threads);
+    settings.fill("cores", &mut cores, |own| own.cores.clone());
+    keep_to(cores.as_ref()).map_err(|failure| settings.explain(failure))?;
     let on_prompt = |_: &PromptReport| {
         if context.interrupt.is_hit() {
             ControlFlow::Break(())

@@ -1,5 +1,6 @@
 //! How fast a model answers here: stages, percentiles, and what they say.
 
+mod core_sets;
 mod diagnosis;
 mod percentiles;
 mod prompts;
@@ -10,8 +11,10 @@ use std::thread;
 use std::time::Instant;
 
 use serde::Serialize;
+use tercel::cores::{self, CoreSet};
 use tercel::{Engine, Event, Reply, Request, Stream};
 
+pub use core_sets::core_sets;
 pub use diagnosis::{Stages, Suspect, Trace, Verdict, estimate, suspects, verdict};
 pub use percentiles::Percentiles;
 pub use tune::{Knob, Measured, Target, best, search};
@@ -133,6 +136,9 @@ pub struct BenchReport {
     pub backend: String,
     /// Compute threads.
     pub threads: usize,
+    /// The processors that it may use, where the system tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cores: Option<CoreSet>,
     /// What was measured.
     #[serde(flatten)]
     pub options: BenchOptions,
@@ -355,6 +361,7 @@ fn report(engine: &Engine, options: &BenchOptions, first: &Round, rounds: &[Roun
         version: env!("CARGO_PKG_VERSION"),
         backend: info.backend.clone(),
         threads: info.threads,
+        cores: cores::of_process(),
         stages_ms: stages_ms.collect(),
         ttft_ms,
         ttft_e2e_ms: ms(&|run| run.ttft_e2e_s),

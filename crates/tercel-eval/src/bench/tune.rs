@@ -76,6 +76,8 @@ pub fn best(trials: &[Measured], target: &Target) -> Option<usize> {
 pub enum Knob {
     /// Compute threads.
     Threads,
+    /// The cores that the process keeps to.
+    Cores,
     /// Requests that run at once.
     Batch,
     /// How keys and values are stored.
@@ -88,6 +90,7 @@ impl fmt::Display for Knob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Threads => "threads",
+            Self::Cores => "cores",
             Self::Batch => "batch",
             Self::Kv => "kv",
             Self::Again => "again",

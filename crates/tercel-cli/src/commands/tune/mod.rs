@@ -1,25 +1,35 @@
 //! `tercel tune`: which settings answer fastest on this machine.
 
+mod keep;
+
 use std::ops::ControlFlow;
 
 use serde::Serialize;
+use tercel::cores::{Affinity, CoreSet, CoresError, Topology};
 use tercel::{Engine, KvType};
-use tercel_eval::{BenchOptions, Knob, Measured, Target, bench, search};
+use tercel_eval::{BenchOptions, Knob, Measured, Target, bench, core_sets, search};
 
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::output::Line;
 use crate::{format, load};
+pub(crate) use keep::Kept;
 
-/// Find the settings with which a model answers fastest here
+/// Find the settings with which a model answers fastest here, and keep them
 ///
-/// One setting after the other is tried: threads, requests at once where --requests allows several,
-/// then how keys and values are stored, and the winner once more. The best has the most tokens a
-/// second among those that keep to --ttft-target-ms; where two are within 1 %, the one whose first
-/// token comes earlier. Close other programs first.
+/// One setting after the other is tried: threads; sets of cores, where the machine has several worth
+/// trying (one processor of each core, the fastest cores, each half), with no more threads than they
+/// have processors; requests at once, where --requests allows several; then how keys and values are
+/// stored, and the winner once more. The best has the most tokens a second among those that keep to
+/// --ttft-target-ms; where two are within 1 %, the one whose first token comes earlier. Close other
+/// programs first.
+///
+/// The best threads, cores and type of keys and values are written to your settings for this model,
+/// which `tercel run` and `tercel bench` then use. `tercel config show MODEL` shows them.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   tercel tune smollm2:135m
+  tercel tune smollm2:135m --dry-run
   tercel tune smollm2:135m --requests 8 --ttft-target-ms 500
   tercel tune model.gguf --prompt-tokens 1024 --json")]
 pub(crate) struct Args {
@@ -41,18 +51,27 @@ pub(crate) struct Args {
     /// Runs of a trial, at least 1
     #[arg(long, value_name = "N", default_value_t = 3)]
     runs: usize,
+    /// Try these processors and sets of them, such as 0-3,6 [default: all that it may use]
+    #[arg(long, value_name = "LIST")]
+    cores: Option<CoreSet>,
+    /// Only tell what would be written
+    #[arg(long)]
+    dry_run: bool,
     /// Use only what is on this machine
     #[arg(long)]
     offline: bool,
-    /// Print one JSON object a line: each trial, then the best
+    /// Print one JSON object a line: each trial, the best, then what was written
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 /// What is tried.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 struct Setting {
     threads: usize,
+    /// Nothing where the system keeps no process to some cores.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cores: Option<CoreSet>,
     requests: usize,
     kv: KvName,
 }
@@ -98,22 +117,30 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     args.check()?;
     let mut target = Target::default();
     target.ttft_p90_ms = args.ttft_target_ms;
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let machine = Machine::of(args.cores.as_ref())?;
     let start = Setting {
         threads: 1,
+        cores: machine.sets.first().cloned(),
         requests: 1,
         kv: KvName::F16,
     };
-    let knobs = [Knob::Threads, Knob::Batch, Knob::Kv, Knob::Again];
-    let values = |knob, setting: &Setting| args.values(knob, setting, cores);
+    let knobs = [
+        Knob::Threads,
+        Knob::Cores,
+        Knob::Batch,
+        Knob::Kv,
+        Knob::Again,
+    ];
+    let values = |knob, setting: &Setting| args.values(knob, setting, &machine);
     let measure = |knob, setting: &Setting| {
+        machine.keep_to(setting)?;
         let Some(measured) = args.measure(setting, context)? else {
             context.note(&format!("{}: this model cannot", setting.flags()));
             return Ok(None);
         };
         let trial = Trial {
             knob,
-            setting: *setting,
+            setting: setting.clone(),
             measured,
         };
         if context.out.is_json() {
@@ -129,24 +156,39 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         Ok::<_, Failure>(Some(measured))
     };
     let (trials, best) = search(start, &knobs, &target, values, measure)?;
-    let (setting, measured) = trials[best];
+    machine.release()?;
+    let (setting, measured) = &trials[best];
     if context.out.is_json() {
-        return context.out.json(&Line::Best(&Trial {
+        context.out.json(&Line::Best(&Trial {
             knob: Knob::Again,
-            setting,
-            measured,
-        }));
+            setting: setting.clone(),
+            measured: *measured,
+        }))?;
+    } else {
+        show(&trials, best, &target, context)?;
     }
+    let is_all = machine.is_all(setting);
+    keep::keep(&args.model, setting, is_all, args.dry_run, context)
+}
+
+fn show(
+    trials: &[(Setting, Measured)],
+    best: usize,
+    target: &Target,
+    context: &Context,
+) -> Result<(), Failure> {
+    let (setting, measured) = &trials[best];
     let rows: Vec<_> = trials.iter().map(row).collect();
     let header = [
         "THREADS",
+        "CORES",
         "REQUESTS",
         "KV",
         "TTFT P90 MS",
         "TOKENS/S",
         "MEMORY",
     ];
-    for line in format::table(header, &[0, 1, 3, 4, 5], &rows) {
+    for line in format::table(header, &[0, 2, 4, 5, 6], &rows) {
         context.out.line(&line)?;
     }
     context.out.line("")?;
@@ -157,6 +199,57 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
         context.note(&format!("nothing keeps to a first token after {most} ms"));
     }
     context.out.line(&format!("best: {}", setting.flags()))
+}
+
+/// What of the machine there is to choose from.
+struct Machine {
+    affinity: Option<Affinity>,
+    /// What to try, all of it first; none where the system keeps no process to some cores.
+    sets: Vec<CoreSet>,
+}
+
+impl Machine {
+    fn of(asked: Option<&CoreSet>) -> Result<Self, Failure> {
+        let affinity = match Affinity::of_process() {
+            Ok(affinity) => affinity,
+            Err(CoresError::Unsupported) if asked.is_none() => {
+                return Ok(Self {
+                    affinity: None,
+                    sets: Vec::new(),
+                });
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let all = asked.unwrap_or(affinity.allowed());
+        affinity.keep_to(all)?;
+        let sets = core_sets(&Topology::of_machine(), all);
+        Ok(Self {
+            affinity: Some(affinity),
+            sets,
+        })
+    }
+
+    /// Before an engine is loaded, since its threads have the mask from the one that starts them.
+    fn keep_to(&self, setting: &Setting) -> Result<(), Failure> {
+        match (&self.affinity, &setting.cores) {
+            (Some(affinity), Some(cores)) => Ok(affinity.keep_to(cores)?),
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives back all that the process was started with.
+    fn release(&self) -> Result<(), Failure> {
+        match &self.affinity {
+            Some(affinity) => Ok(affinity.keep_to(affinity.allowed())?),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a setting uses all that the process was started with.
+    fn is_all(&self, setting: &Setting) -> bool {
+        let allowed = self.affinity.as_ref().map(Affinity::allowed);
+        setting.cores.as_ref() == allowed
+    }
 }
 
 impl Args {
@@ -186,15 +279,25 @@ impl Args {
         options
     }
 
-    fn values(&self, knob: Knob, setting: &Setting, cores: usize) -> Vec<Setting> {
+    fn values(&self, knob: Knob, setting: &Setting, machine: &Machine) -> Vec<Setting> {
         let with = |change: &dyn Fn(&mut Setting)| {
-            let mut setting = *setting;
+            let mut setting = setting.clone();
             change(&mut setting);
             setting
         };
         match knob {
-            Knob::Threads => thread_counts(cores)
+            Knob::Threads => thread_counts(processors())
                 .map(|threads| with(&|setting| setting.threads = threads))
+                .collect(),
+            Knob::Cores => machine
+                .sets
+                .iter()
+                .map(|cores| {
+                    with(&|setting| {
+                        setting.threads = setting.threads.min(cores.count());
+                        setting.cores = Some(cores.clone());
+                    })
+                })
                 .collect(),
             Knob::Batch => std::iter::successors(Some(1), |n| Some(n * 2))
                 .take_while(|n| *n < self.requests)
@@ -204,7 +307,7 @@ impl Args {
             Knob::Kv => [KvName::F16, KvName::Q8_0]
                 .map(|kv| with(&|setting| setting.kv = kv))
                 .to_vec(),
-            _ => vec![*setting],
+            _ => vec![setting.clone()],
         }
     }
 
@@ -220,8 +323,8 @@ impl Args {
             Ok(engine) => engine,
             Err(failure) if failure.kind() == Some("unsupported_kv_type") => return Ok(None),
             Err(failure) => {
-                let hint = "that is --prompt-tokens and --max-new-tokens together";
-                return Err(failure.with_hint_for("max_context", hint));
+                let flags = "--prompt-tokens and --max-new-tokens";
+                return Err(load::explain_context(failure, flags));
             }
         };
         let report = bench(&engine, &options, |_| {
@@ -237,6 +340,11 @@ impl Args {
     }
 }
 
+/// Processors that the process may use now.
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// Numbers of threads worth trying below all cores, each a third to a half more than the last from
 /// two on, and all of them.
 fn thread_counts(cores: usize) -> impl Iterator<Item = usize> {
@@ -249,7 +357,9 @@ fn thread_counts(cores: usize) -> impl Iterator<Item = usize> {
 impl Setting {
     /// As flags of `tercel run`, and what has none.
     fn flags(&self) -> String {
-        let mut flags = format!("--threads {} --kv {}", self.threads, self.kv.name());
+        let cores = self.cores.as_ref();
+        let cores = cores.map_or_else(String::new, |cores| format!(" --cores {cores}"));
+        let mut flags = format!("--threads {}{cores} --kv {}", self.threads, self.kv.name());
         if self.requests > 1 {
             flags += &format!(", {} requests at once", self.requests);
         }
@@ -257,9 +367,13 @@ impl Setting {
     }
 }
 
-fn row((setting, measured): &(Setting, Measured)) -> [String; 6] {
+fn row((setting, measured): &(Setting, Measured)) -> [String; 7] {
     [
         setting.threads.to_string(),
+        setting
+            .cores
+            .as_ref()
+            .map_or_else(|| "-".to_owned(), ToString::to_string),
         setting.requests.to_string(),
         setting.kv.name().to_owned(),
         format!("{:.0}", measured.ttft_p90_ms),

@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::PathBuf;
 
-use clap::Subcommand;
 use serde::Serialize;
 use tercel::Outcome;
 use tercel::memory::{
@@ -11,24 +10,12 @@ use tercel::memory::{
     available_bytes,
 };
 
-use super::fit;
 use crate::args::{byte_size, kv_dtype};
+use crate::commands::fit;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::format;
 use crate::terminal::one_line;
-
-/// Look at configuration files
-#[derive(clap::Args)]
-pub(crate) struct Args {
-    #[command(subcommand)]
-    what: What,
-}
-
-#[derive(Subcommand)]
-enum What {
-    Check(CheckArgs),
-}
 
 /// Check the configuration of a KV cache, and turn its page caps into bytes
 ///
@@ -40,7 +27,7 @@ enum What {
   tercel config check kv.toml --model model.gguf --json
 
 Exit code: 0 if nothing failed, 1 if something did.")]
-struct CheckArgs {
+pub(super) struct Args {
     /// A YAML, TOML or JSON file
     file: PathBuf,
     /// The model it is for: one on this machine, or a config.json
@@ -60,25 +47,10 @@ struct CheckArgs {
     budget: Option<u64>,
     /// Print one line of JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
-impl Args {
-    /// Whether standard output carries JSON.
-    pub(crate) fn json(&self) -> bool {
-        match &self.what {
-            What::Check(args) => args.json,
-        }
-    }
-}
-
-pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
-    match &args.what {
-        What::Check(args) => check(args, context),
-    }
-}
-
-fn check(args: &CheckArgs, context: &Context) -> Result<(), Failure> {
+pub(super) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let extension = args.file.extension().unwrap_or_default().to_string_lossy();
     let format = ConfigFormat::of_extension(&extension).ok_or_else(|| {
         let name = args.file.display();
@@ -107,7 +79,7 @@ fn check(args: &CheckArgs, context: &Context) -> Result<(), Failure> {
     }
 }
 
-fn subject(args: &CheckArgs) -> Result<KvConfigSubject, Failure> {
+fn subject(args: &Args) -> Result<KvConfigSubject, Failure> {
     let mut subject = KvConfigSubject::default();
     subject.kv_heads = args.kv_heads;
     subject.head_dim = args.head_dim;
