@@ -74,7 +74,7 @@ impl BareModel {
         let needed = MemoryUse::of(&needed, 0);
         check_memory(&needed, machine::available_bytes())?;
         let runner = Runner::load(&checkpoint, &options, &mut |packed| {
-            files.release(packed.source);
+            files.release_storage(packed.source);
             ControlFlow::Continue(())
         });
         let mut runner = runner.map_err(wrong)?;

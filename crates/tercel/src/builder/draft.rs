@@ -61,7 +61,7 @@ impl DraftModel {
         }
         self.options.workers = Some(workers.clone());
         let runner = Runner::load(&checkpoint, &self.options, &mut |packed| {
-            files.release(packed.source);
+            files.release_storage(packed.source);
             if cancel() {
                 ControlFlow::Break(())
             } else {

@@ -284,7 +284,7 @@ impl EngineBuilder {
             .map_err(|error| internal(&format!("no thread: {error}")))?;
         let mut progress = |packed: Packed<'_>| {
             tracker.part(Phase::Loading, f64::from(packed.share));
-            files.release(packed.source);
+            files.release_storage(packed.source);
             if (self.cancel)() {
                 ControlFlow::Break(())
             } else {

@@ -165,13 +165,18 @@ impl ModelFiles {
         }
     }
 
-    /// Gives back the memory of tensors in the files of weights that will not be read again; where
+    /// Gives back the memory of bytes of the files of weights that will not be read again; where
     /// they are, they come from disk once more.
-    pub fn release<'a>(&self, read: impl IntoIterator<Item = Storage<'a>>) {
+    pub fn release(&self, bytes: &[u8]) {
+        for file in &self.weights {
+            file.release(bytes);
+        }
+    }
+
+    /// [`release`](Self::release) for tensors, or rows of them.
+    pub(crate) fn release_storage<'a>(&self, read: impl IntoIterator<Item = Storage<'a>>) {
         for bytes in read.into_iter().flat_map(|storage| storage.parts()) {
-            for file in &self.weights {
-                file.release(bytes);
-            }
+            self.release(bytes);
         }
     }
 
