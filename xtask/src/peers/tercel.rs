@@ -19,6 +19,8 @@ use crate::workspace::Workspace;
 pub(crate) struct Tercel {
     program: PathBuf,
     version: String,
+    /// Where it would find settings.
+    home: PathBuf,
 }
 
 /// A run of `tercel bench`.
@@ -53,7 +55,18 @@ impl Tercel {
         process::run(&mut process::cargo(workspace.root(), &args), BUILD)?;
         let program = workspace.tercel();
         let version = commit(workspace).unwrap_or_else(|_| "of no commit".to_owned());
-        Ok(Self { program, version })
+        Ok(Self {
+            program,
+            version,
+            home: workspace.target().join("peers/home"),
+        })
+    }
+
+    /// The command with its defaults: a home that has no settings of the user's.
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.env("TERCEL_HOME", &self.home);
+        command
     }
 
     fn bench(
@@ -62,7 +75,7 @@ impl Tercel {
         subject: &Subject,
         threads: u32,
     ) -> Result<(Report, Finished, String)> {
-        let mut command = Command::new(&self.program);
+        let mut command = self.command();
         command.arg("bench").arg(&subject.path);
         for (flag, number) in [
             ("--prompt-tokens", bench.prompt),
@@ -84,7 +97,7 @@ impl Tercel {
 
     /// What a user would type, and a run for the load time, which only `bench` tells.
     fn start(&self, subject: &Subject, threads: u32) -> Result<Reading> {
-        let mut command = Command::new(&self.program);
+        let mut command = self.command();
         command
             .args(["run", "--raw", "--quiet", "-m"])
             .arg(&subject.path);
