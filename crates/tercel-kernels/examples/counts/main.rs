@@ -23,6 +23,9 @@ usage: counts                   each case once between two boundaries
 /// What went wrong, in one line.
 type Problem = Box<dyn std::error::Error>;
 
+/// Makes the inputs of a case.
+type Prepare = Box<dyn Fn(&mut Pool) -> Result<Repeat, Problem>>;
+
 /// A case with its inputs at hand.
 type Repeat = Box<dyn FnMut(&mut Pool, Isa) -> Result<(), Problem>>;
 
@@ -34,8 +37,7 @@ struct Case {
     amount: usize,
     /// What it computes so many of.
     unit: &'static str,
-    /// Makes the inputs.
-    prepare: Box<dyn Fn(&mut Pool) -> Result<Repeat, Problem>>,
+    prepare: Prepare,
 }
 
 impl Case {
