@@ -6,7 +6,7 @@ use tercel_formats::{DType, Storage};
 use tercel_kernels::ops::matmul::{Product, matmul};
 use tercel_kernels::ops::quantize::Activations;
 use tercel_kernels::quant::quantize_row;
-use tercel_kernels::{PackedMatrix, Target, dequantize_row};
+use tercel_kernels::{PackedMatrix, Target};
 
 use crate::Case;
 use crate::data::{matrix, packed, random};
@@ -34,13 +34,8 @@ pub(crate) fn cases() -> impl Iterator<Item = Case> {
         .into_iter()
         .flat_map(|dtype| [1, 4, 64].map(|tokens| product(dtype, tokens)));
     let packs = [DType::Q4_1, DType::Q4_K].map(pack);
-    let rows = [DType::Q8_0, DType::Q6_K].map(dequantize);
     let encodes = ENCODED.map(encode);
-    products
-        .chain([quantize()])
-        .chain(packs)
-        .chain(rows)
-        .chain(encodes)
+    products.chain([quantize()]).chain(packs).chain(encodes)
 }
 
 /// Tokens times weights, the quantization of the tokens included.
@@ -87,22 +82,6 @@ fn pack(dtype: DType) -> Case {
             let storage = Storage::Plain { dtype, data };
             let target = Target::AsStored;
             black_box(PackedMatrix::pack(pool, &storage, ROWS, COLS, target)?);
-            Ok(())
-        }))
-    })
-}
-
-/// A row of the embeddings.
-fn dequantize(dtype: DType) -> Case {
-    let name = format!("dequantize/{dtype}");
-    Case::new(name, (COLS, NUMBERS), move |_| {
-        let data = matrix(dtype, 1, COLS)?;
-        let mut out = vec![0.0; COLS];
-        Ok(Box::new(move |_, _| {
-            let data = &data;
-            let storage = Storage::Plain { dtype, data };
-            dequantize_row(&storage, 1, COLS, 0, &mut out)?;
-            black_box(&out);
             Ok(())
         }))
     })
