@@ -13,6 +13,7 @@ macro_rules! say {
 mod arm64;
 mod budget;
 mod ci;
+mod counts;
 mod direction;
 mod documents;
 mod format;
@@ -51,6 +52,8 @@ tasks:
                                   same tokens under every setting, and after a restart
        [--seed N] [--model M]...  both: another load; only these models, each by its name, as a
                                   file, or as one of test-data/checkpoints
+  counts [--check]                instructions of the hot kernels, by valgrind: written to
+                                  docs/instruction-counts.md, or compared with what it has
   bench-peers                     Tercel beside llama.cpp and candle, interleaved: speed, start,
                                   memory, ratios, goals; a report in target/peers
        [--model M]... [--threads N,..] [--rounds N] [--quick]
@@ -79,6 +82,7 @@ enum Task {
         seconds: u64,
     },
     Soak(soak::Soak),
+    Counts(counts::Counts),
     BenchPeers {
         args: peers::Args,
         /// The command line, for the report.
@@ -115,6 +119,7 @@ fn run(task: Task) -> Result<()> {
         Task::Arm64 => arm64::run(&Workspace::load()?),
         Task::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
         Task::Soak(soak) => soak.run(),
+        Task::Counts(counts) => counts.run(&Workspace::load()?),
         Task::BenchPeers { args, command } => peers::run(&args, &command),
     }
 }
@@ -139,6 +144,7 @@ fn parse(args: impl Iterator<Item = String>) -> Result<Task, String> {
         }
         ("fuzz", rest) => parse_fuzz(rest),
         ("soak", rest) => soak::Soak::parse(rest).map(Task::Soak),
+        ("counts", rest) => counts::Counts::parse(rest).map(Task::Counts),
         ("bench-peers", rest) => Ok(Task::BenchPeers {
             args: peers::Args::parse(rest)?,
             command: format!("cargo xtask {}", args.join(" ")),
@@ -211,6 +217,7 @@ mod tests {
             ("fuzz --seconds 0", "`0`"),
             ("fuzz --jobs", "`--jobs`"),
             ("soak --fast", "`--fast`"),
+            ("counts --fast", "`--fast`"),
             ("bench-peers --fast", "`--fast`"),
         ] {
             let problem = parsed(line).expect_err(line);

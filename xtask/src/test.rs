@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::workspace::Workspace;
-use crate::{arm64, ci, loom, models, process, tokenizers};
+use crate::{arm64, ci, counts, loom, models, process, tokenizers};
 
 /// More than any run takes; a single test is ended much earlier (`.config/nextest.toml`).
 const LIMIT: Duration = Duration::from_secs(2700);
 
-/// Provides models and tokenizers and runs the tests that `args` choose, by default all. At the
-/// gate, lints come first and the models of loom and the
-/// tests on another processor last.
+/// Provides models and tokenizers and runs the tests that `args` choose, by default all, and then
+/// counts instructions. At the gate, lints come first, and the models of loom and the tests on
+/// another processor last.
 ///
 /// # Errors
 /// When one of them cannot be had, a lint complains (at the gate), or a test fails.
@@ -35,6 +35,7 @@ pub(crate) fn run(args: &[String], at_gate: bool) -> Result<()> {
     runner.doc_tests()?;
     if args.is_empty() {
         runner.instruction_sets()?;
+        counts::check_if_possible(&runner.workspace)?;
         if at_gate {
             loom::run(&runner.workspace)?;
             arm64::run(&runner.workspace)?;
