@@ -33,12 +33,16 @@ pub(crate) struct Reading {
     pub(crate) command: String,
 }
 
-/// A command as it could be typed, with MODEL for the file.
+/// Where Tercel looks for the user's settings.
+pub(crate) const HOME: &str = "TERCEL_HOME";
+
+/// A command as it could be typed, with MODEL for the file and without what only makes sure that
+/// the defaults are measured.
 pub(crate) fn shown(command: &Command, subject: &Subject) -> String {
     let program = std::path::Path::new(command.get_program());
     let name = program.file_name().unwrap_or(program.as_os_str());
     let variables = command.get_envs().filter_map(|(name, value)| {
-        let value = value?.to_string_lossy();
+        let value = value.filter(|_| name != HOME)?.to_string_lossy();
         Some(format!("{}={value}", name.to_string_lossy()))
     });
     let args = command.get_args().map(|arg| {

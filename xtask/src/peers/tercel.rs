@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::child::{self, Finished};
 use super::metric::{CHATS, Job, Metric};
-use super::peer::{Peer, Reading, shown};
+use super::peer::{HOME, Peer, Reading, shown};
 use super::subject::Subject;
 use super::{PROMPT, RUN};
 use crate::process;
@@ -65,7 +65,7 @@ impl Tercel {
     /// The command with its defaults: a home that has no settings of the user's.
     fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
-        command.env("TERCEL_HOME", &self.home);
+        command.env(HOME, &self.home);
         command
     }
 

@@ -170,6 +170,10 @@ impl SharedProduct<'_> {
             // SAFETY: as in `products`.
             token += unsafe {
                 match tokens.end - token {
+                    12.. if !weights.is_quantized() => self.put(
+                        put,
+                        vector::two_tiles_of_floats_avx512::<12>(weights, tile, input, token),
+                    ),
                     8.. => self.put(put, products::<8>(weights, tile, input, token)),
                     4.. => self.put(put, products::<4>(weights, tile, input, token)),
                     2..=3 => self.put(put, products::<2>(weights, tile, input, token)),

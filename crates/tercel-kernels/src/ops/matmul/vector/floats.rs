@@ -45,11 +45,14 @@ impl Float for Brain {
     }
 }
 
+/// Columns whose numbers are held at once: each token's pointer is needed once for all of them, since
+/// the pointers of many tokens do not fit the registers.
+const HELD: usize = 4;
+
 /// The sums of the rows times `T` tokens: of even columns and odd ones, then both.
 ///
 /// # Safety
-/// Needs the features of `R`, and must become part of a function that has them; each tile must have
-/// `cols` columns.
+/// Must become part of a function that has the features of `R`; each tile must have `cols` columns.
 #[inline(always)]
 pub(super) unsafe fn product<R: Tiles, F: Float, const T: usize>(
     tiles: At,
@@ -63,38 +66,50 @@ pub(super) unsafe fn product<R: Tiles, F: Float, const T: usize>(
     }
     // SAFETY: by the contract of this function and, by the slices, the columns are there.
     unsafe {
-        let mut even = [R::zeros(); T];
-        let mut odd = [R::zeros(); T];
-        let mut column = tiles;
-        for k in (0..cols & !1).step_by(2) {
-            add_column::<R, F, T>(column, &x, k, &mut even);
-            add_column::<R, F, T>(column.add(TILE_ROWS * F::BYTES), &x, k + 1, &mut odd);
-            column = column.add(2 * TILE_ROWS * F::BYTES);
+        // Of even columns and of odd ones.
+        let mut sums = [[R::zeros(); 2]; T];
+        let whole = cols / HELD * HELD;
+        for k in (0..whole).step_by(HELD) {
+            add_columns::<R, F, T, HELD>(tiles.add(k * TILE_ROWS * F::BYTES), &x, k, &mut sums);
         }
-        if cols % 2 == 1 {
-            add_column::<R, F, T>(column, &x, cols - 1, &mut even);
+        for k in whole..cols {
+            let column = tiles.add(k * TILE_ROWS * F::BYTES);
+            add_columns::<R, F, T, 1>(column, &x, k, &mut sums);
+            for sums in &mut sums {
+                sums.swap(0, 1);
+            }
         }
-        for (even, odd) in even.iter_mut().zip(odd) {
-            *even = R::add(*even, odd);
+        // An odd number of swaps leaves them the other way round, which is the same sum.
+        let mut both = [R::zeros(); T];
+        for (both, [even, odd]) in both.iter_mut().zip(sums) {
+            *both = R::add(even, odd);
         }
-        even
+        both
     }
 }
 
+/// Adds `N` columns from `k` on, the first of them to the first sum, the next to the second, and so
+/// by turns.
+///
 /// # Safety
-/// As [`product`]; column `k` must be at `column`, and in each of `x`.
+/// As [`product`]; the columns must be at `columns`, and in each of `x`.
 #[inline(always)]
-unsafe fn add_column<R: Tiles, F: Float, const T: usize>(
-    column: At,
+unsafe fn add_columns<R: Tiles, F: Float, const T: usize, const N: usize>(
+    columns: At,
     x: &[*const f32; T],
     k: usize,
-    sums: &mut [R::Floats; T],
+    sums: &mut [[R::Floats; 2]; T],
 ) {
     // SAFETY: by the contract of this function.
     unsafe {
-        let column = F::load::<R>(column);
-        for (x, sum) in x.iter().zip(sums) {
-            *sum = R::mul_add(column, R::all(*x.add(k)), *sum);
+        let mut held = [R::zeros(); N];
+        for (i, held) in held.iter_mut().enumerate() {
+            *held = F::load::<R>(columns.add(i * TILE_ROWS * F::BYTES));
+        }
+        for (x, sums) in x.iter().zip(sums) {
+            for (i, column) in held.into_iter().enumerate() {
+                sums[i % 2] = R::mul_add(column, R::all(*x.add(k + i)), sums[i % 2]);
+            }
         }
     }
 }

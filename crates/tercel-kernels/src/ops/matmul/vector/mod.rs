@@ -68,6 +68,32 @@ version! {
     two_tiles_avx512_vnni, "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni",
     Fours<fours::Wide>, 2 * TILE_ROWS
 }
+/// The products of the rows of two tiles of floats that follow each other with `TOKENS` tokens from
+/// `token` on: without codes to unpack, the registers hold the sums of more tokens.
+///
+/// # Safety
+/// Needs the named processor features.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(super) unsafe fn two_tiles_of_floats_avx512<const TOKENS: usize>(
+    weights: &PackedMatrix,
+    tile: usize,
+    input: Input<'_>,
+    token: usize,
+) -> [[f32; 2 * TILE_ROWS]; TOKENS] {
+    use crate::ops::registers::Avx512;
+    let crate::Layout::Plain(dtype) = weights.layout() else {
+        unreachable!("floats are plain")
+    };
+    assert!(!weights.is_quantized() && tile + 2 <= weights.tiles());
+    let tiles = At::of(weights.tile(tile));
+    // SAFETY: this function has the features; a tile has all columns.
+    unsafe {
+        let sums = floats::<Avx512, TOKENS>(dtype, tiles, weights.cols(), input, token);
+        in_rows::<Avx512, TOKENS, { 2 * TILE_ROWS }>(sums)
+    }
+}
+
 #[cfg(target_arch = "aarch64")]
 version! {
     /// one tile with `TOKENS` tokens from `token` on.
@@ -123,20 +149,48 @@ unsafe fn tiles<D: Dot, const T: usize, const ROWS: usize>(
     let tiles = At::of(packed);
     let cols = weights.cols();
     // SAFETY: by the contract of this function; a tile has all columns.
-    let sums = unsafe {
-        with_layout!(weights.layout(),
+    unsafe {
+        let sums = with_layout!(weights.layout(),
             F => quantized::<D, F, T>(tiles, packed.len() / F::PACKED_BYTES, input, token),
-            float dtype => match dtype {
-                DType::F16 => floats::product::<D::Registers, Half, T>(tiles, cols, input, token),
-                DType::BF16 => floats::product::<D::Registers, Brain, T>(tiles, cols, input, token),
-                _ => floats::product::<D::Registers, Single, T>(tiles, cols, input, token),
-            }
-        )
-    };
+            float dtype => floats::<D::Registers, T>(dtype, tiles, cols, input, token)
+        );
+        in_rows::<D::Registers, T, ROWS>(sums)
+    }
+}
+
+/// # Safety
+/// As [`tiles`], which have so many columns of `dtype`.
+#[inline(always)]
+unsafe fn floats<R: Tiles, const T: usize>(
+    dtype: DType,
+    tiles: At,
+    cols: usize,
+    input: Input<'_>,
+    token: usize,
+) -> [R::Floats; T] {
+    // SAFETY: by the contract of this function.
+    unsafe {
+        match dtype {
+            DType::F16 => floats::product::<R, Half, T>(tiles, cols, input, token),
+            DType::BF16 => floats::product::<R, Brain, T>(tiles, cols, input, token),
+            _ => floats::product::<R, Single, T>(tiles, cols, input, token),
+        }
+    }
+}
+
+/// The lanes of sums, for each token.
+///
+/// # Safety
+/// As [`tiles`].
+#[inline(always)]
+unsafe fn in_rows<R: Tiles, const T: usize, const ROWS: usize>(
+    sums: [R::Floats; T],
+) -> [[f32; ROWS]; T] {
+    assert!(ROWS == R::LANES, "a lane is a row");
     let mut rows = [[0.0; ROWS]; T];
     for (rows, sum) in rows.iter_mut().zip(sums) {
-        // SAFETY: `rows` has room for the rows of all tiles.
-        unsafe { D::Registers::store(rows.as_mut_ptr(), sum) };
+        // SAFETY: by the contract of this function; `rows` has room for all lanes.
+        unsafe { R::store(rows.as_mut_ptr(), sum) };
     }
     rows
 }
