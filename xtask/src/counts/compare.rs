@@ -71,19 +71,8 @@ fn finding(recorded: Option<u64>, to: u64) -> Option<Finding> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::Work;
+    use super::super::record::tests::count;
     use super::*;
-
-    fn count(case: &str, amount: u64, instructions: u64) -> Count {
-        Count {
-            case: case.to_owned(),
-            work: Work {
-                amount,
-                unit: "numbers".to_owned(),
-            },
-            instructions,
-        }
-    }
 
     #[test]
     fn only_what_differs_by_more_than_the_margin_is_found() {

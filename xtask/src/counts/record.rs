@@ -249,10 +249,11 @@ impl FromStr for Work {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn count(case: &str, amount: u64, instructions: u64) -> Count {
+    /// So many instructions for so many numbers.
+    pub(crate) fn count(case: &str, amount: u64, instructions: u64) -> Count {
         Count {
             case: case.to_owned(),
             work: Work {

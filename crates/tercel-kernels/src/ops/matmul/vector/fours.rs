@@ -15,14 +15,20 @@ use crate::quant::GROUPS;
 pub(super) trait Instruction {
     type Registers: Tiles;
 
-    /// Codes of a group as the instruction wants them.
+    /// Codes of a group as the instruction wants them: with a sign, where it does not say otherwise.
     ///
     /// # Safety
     /// As [`Unpack::group`].
-    unsafe fn codes<C: Unpack>(planes: At, group: usize) -> <Self::Registers as Registers>::Ints;
+    #[inline(always)]
+    unsafe fn codes<C: Unpack>(planes: At, group: usize) -> <Self::Registers as Registers>::Ints {
+        // SAFETY: by the contract of this function.
+        unsafe { C::group::<Self::Registers>(planes, group) }
+    }
 
     /// What [`codes`](Self::codes) has where the code stands for 0.
-    fn zero<C: Unpack>() -> i32;
+    fn zero<C: Unpack>() -> i32 {
+        C::ZERO
+    }
 
     /// Adds to the sum of each lane four products of `codes` and `x`.
     unsafe fn add(
@@ -132,7 +138,7 @@ mod neon {
     use std::arch::aarch64::*;
     use std::arch::asm;
 
-    use super::{At, Instruction, Unpack};
+    use super::Instruction;
     use crate::ops::registers::{Neon, Registers};
 
     type Ints = <Neon as Registers>::Ints;
@@ -146,16 +152,6 @@ mod neon {
     impl Instruction for Sdot {
         type Registers = Neon;
 
-        #[inline(always)]
-        unsafe fn codes<C: Unpack>(planes: At, group: usize) -> Ints {
-            // SAFETY: by the contract of the trait.
-            unsafe { C::group::<Neon>(planes, group) }
-        }
-
-        fn zero<C: Unpack>() -> i32 {
-            C::ZERO
-        }
-
         #[inline]
         #[target_feature(enable = "neon,dotprod")]
         unsafe fn add(sums: Ints, codes: Ints, x: Ints) -> Ints {
@@ -165,16 +161,6 @@ mod neon {
 
     impl Instruction for Multiplied {
         type Registers = Neon;
-
-        #[inline(always)]
-        unsafe fn codes<C: Unpack>(planes: At, group: usize) -> Ints {
-            // SAFETY: by the contract of the trait.
-            unsafe { C::group::<Neon>(planes, group) }
-        }
-
-        fn zero<C: Unpack>() -> i32 {
-            C::ZERO
-        }
 
         #[inline]
         #[target_feature(enable = "neon")]

@@ -68,6 +68,7 @@ version! {
     two_tiles_avx512_vnni, "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni",
     Fours<fours::Wide>, 2 * TILE_ROWS
 }
+
 /// The products of the rows of two tiles of floats that follow each other with `TOKENS` tokens from
 /// `token` on: without codes to unpack, the registers hold the sums of more tokens.
 ///
