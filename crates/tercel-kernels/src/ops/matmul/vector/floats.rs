@@ -1,6 +1,7 @@
 //! Weights that are floats.
 
 use super::super::Input;
+use super::FEW;
 use super::tiles::{At, Tiles};
 use crate::TILE_ROWS;
 
@@ -70,7 +71,11 @@ pub(super) unsafe fn product<R: Tiles, F: Float, const T: usize>(
         let mut sums = [[R::zeros(); 2]; T];
         let whole = cols / HELD * HELD;
         for k in (0..whole).step_by(HELD) {
-            add_columns::<R, F, T, HELD>(tiles.add(k * TILE_ROWS * F::BYTES), &x, k, &mut sums);
+            let columns = tiles.add(k * TILE_ROWS * F::BYTES);
+            if T <= FEW {
+                columns.fetch_next::<R>(HELD * TILE_ROWS * F::BYTES);
+            }
+            add_columns::<R, F, T, HELD>(columns, &x, k, &mut sums);
         }
         for k in whole..cols {
             let column = tiles.add(k * TILE_ROWS * F::BYTES);

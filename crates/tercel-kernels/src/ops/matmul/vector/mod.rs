@@ -111,6 +111,10 @@ version! {
     tile_neon_i8mm, "neon,dotprod,i8mm", matrices::Matrices, TILE_ROWS
 }
 
+/// With up to so many tokens, a product waits for its weights; with more, it finds them where the
+/// first tokens left them.
+const FEW: usize = 8;
+
 /// How an instruction set multiplies codes with activations.
 trait Dot {
     type Registers: Tiles;
@@ -220,6 +224,9 @@ unsafe fn quantized<D: Dot, F: Format<Codes: Unpack>, const T: usize>(
         let mut sums = [D::Registers::zeros(); T];
         let mut block = tiles;
         for _ in 0..blocks {
+            if T <= FEW {
+                block.fetch_next::<D::Registers>(F::PACKED_BYTES);
+            }
             let d = head::<D::Registers, F>(block);
             let mut part = block.add(F::FIRST_PART);
             for _ in 0..F::PARTS {

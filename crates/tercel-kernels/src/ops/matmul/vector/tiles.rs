@@ -8,12 +8,14 @@ use std::arch::x86_64::*;
 use crate::ops::registers::Avx512;
 use crate::ops::registers::{Eight, Registers};
 
+/// Bytes that are loaded at once.
+const LINE: usize = 64;
+
 /// Where the same bytes of each tile are.
 #[derive(Clone, Copy)]
 pub(super) struct At {
     first: *const u8,
     /// From one tile to the next.
-    #[cfg(target_arch = "x86_64")]
     stride: usize,
 }
 
@@ -22,7 +24,6 @@ impl At {
     pub(super) fn of(tiles: &[u8]) -> Self {
         Self {
             first: tiles.as_ptr(),
-            #[cfg(target_arch = "x86_64")]
             stride: tiles.len(),
         }
     }
@@ -36,8 +37,24 @@ impl At {
         Self {
             // SAFETY: by the contract of this function.
             first: unsafe { self.first.add(bytes) },
-            #[cfg(target_arch = "x86_64")]
             stride: self.stride,
+        }
+    }
+
+    /// Starts loading the same `bytes` of the tiles that come after these, so that they are there
+    /// when their turn comes: left to itself, the processor begins anew with each tile.
+    ///
+    /// # Safety
+    /// Needs the features of `R`.
+    #[inline(always)]
+    pub(super) unsafe fn fetch_next<R: Tiles>(self, bytes: usize) {
+        for tile in R::TILES..2 * R::TILES {
+            for line in (0..bytes).step_by(LINE) {
+                let at = self.first.wrapping_add(tile * self.stride + line);
+                // SAFETY: by the contract of this function; it may lead past the matrix, where
+                // nothing is read.
+                unsafe { R::prefetch(at) };
+            }
         }
     }
 
