@@ -13,6 +13,7 @@ macro_rules! say {
 mod arm64;
 mod budget;
 mod ci;
+mod clients;
 mod counts;
 mod direction;
 mod documents;
@@ -42,6 +43,8 @@ tasks:
                                   runner (`-- -p tercel-text`, `-- name_of_a_test`)
   ci                              formatting, lints, the rules of the workspace, documentation,
                                   licences, then `loom`, `arm64` and `test`
+  clients [-- ARGS]               the public clients of the server's protocols, unchanged, against
+                                  `tercel serve`; ARGS go to pytest (`-- test_openai.py`, `-- -m slow`)
   loom                            what threads share, in every order of events
   arm64                           the kernels' tests, built for aarch64 and run by qemu
   fuzz [TARGET] [--seconds N]     each fuzz target, or one, for N seconds (default 60)
@@ -75,6 +78,9 @@ enum Task {
         args: Vec<String>,
     },
     Ci,
+    Clients {
+        args: Vec<String>,
+    },
     Loom,
     Arm64,
     Fuzz {
@@ -115,6 +121,7 @@ fn run(task: Task) -> Result<()> {
         }
         Task::Test { args } => test::run(&args, test::is_gate()),
         Task::Ci => ci::run(),
+        Task::Clients { args } => clients::run(&Workspace::load()?, &args),
         Task::Loom => loom::run(&Workspace::load()?),
         Task::Arm64 => arm64::run(&Workspace::load()?),
         Task::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
@@ -134,7 +141,13 @@ fn parse(args: impl Iterator<Item = String>) -> Result<Task, String> {
         ("test", [dashes, args @ ..]) if dashes == "--" => Ok(Task::Test {
             args: args.to_vec(),
         }),
-        ("test", [other, ..]) => Err(format!("`{other}` comes after `--`: test -- {other}")),
+        ("clients", []) => Ok(Task::Clients { args: Vec::new() }),
+        ("clients", [dashes, args @ ..]) if dashes == "--" => Ok(Task::Clients {
+            args: args.to_vec(),
+        }),
+        (task @ ("test" | "clients"), [other, ..]) => {
+            Err(format!("`{other}` comes after `--`: {task} -- {other}"))
+        }
         ("ci", []) => Ok(Task::Ci),
         ("ci", [other, ..]) => Err(format!("ci takes no arguments, found `{other}`")),
         ("loom", []) => Ok(Task::Loom),
@@ -186,6 +199,9 @@ mod tests {
         let test = |args: &[&str]| Task::Test {
             args: args.iter().map(ToString::to_string).collect(),
         };
+        let clients = |args: &[&str]| Task::Clients {
+            args: args.iter().map(ToString::to_string).collect(),
+        };
         let fuzz = |target: Option<&str>, seconds| Task::Fuzz {
             target: target.map(str::to_owned),
             seconds,
@@ -197,6 +213,8 @@ mod tests {
             ("test --help", Task::Help),
             ("arm64", Task::Arm64),
             ("ci", Task::Ci),
+            ("clients", clients(&[])),
+            ("clients -- -m slow", clients(&["-m", "slow"])),
             ("loom", Task::Loom),
             ("fuzz", fuzz(None, 60)),
             ("fuzz gguf --seconds 5", fuzz(Some("gguf"), 5)),
@@ -209,6 +227,7 @@ mod tests {
             ("", "no task"),
             ("tests", "`tests`"),
             ("test -p x", "test -- -p"),
+            ("clients -m slow", "clients -- -m"),
             ("ci fast", "`fast`"),
             ("loom pool", "`pool`"),
             ("arm64 neon", "`neon`"),

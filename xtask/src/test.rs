@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::workspace::Workspace;
-use crate::{arm64, ci, counts, loom, models, process, tokenizers};
+use crate::{arm64, ci, clients, counts, loom, models, process, tokenizers};
 
 /// More than any run takes; a single test is ended much earlier (`.config/nextest.toml`).
 const LIMIT: Duration = Duration::from_secs(2700);
 
 /// Provides models and tokenizers and runs the tests that `args` choose, by default all, and then
-/// counts instructions. At the gate, lints come first, and the models of loom and the tests on
+/// those of the public clients, and counts instructions. At the gate, lints come first, and the models of loom and the tests on
 /// another processor last.
 ///
 /// # Errors
@@ -35,6 +35,7 @@ pub(crate) fn run(args: &[String], at_gate: bool) -> Result<()> {
     runner.doc_tests()?;
     if args.is_empty() {
         runner.instruction_sets()?;
+        clients::run_if_possible(&runner.workspace)?;
         counts::check_if_possible(&runner.workspace)?;
         if at_gate {
             loom::run(&runner.workspace)?;

@@ -1,0 +1,466 @@
+//! `POST /v1/chat` (8.1 to 8.3, 13.5): one question or a conversation, answered at once or as lines
+//! of JSON.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use tercel::{ContextOverflow, Error, Message, Role, parse_role};
+use utoipa::ToSchema;
+
+use super::drops::{self, Drops};
+use super::lines::{CONTENT_TYPE, Ending, Footer, Lines};
+use super::{MAX_NEW_TOKENS, MAX_PROMPT_CHARS, NEW_TOKENS, Refusals, Stops, Usage};
+use crate::app::Shared;
+use crate::body::Json;
+use crate::error::ApiError;
+use crate::gate::Caller;
+use crate::stream;
+use crate::work::{Ask, Input, TercelBlock, begin};
+
+/// Pieces that may wait for a reader where some may be dropped.
+const QUEUE_CAPACITY: usize = 32;
+const MIN_QUEUE_CAPACITY: usize = 16;
+const MAX_QUEUE_CAPACITY: usize = 64;
+/// A day: whatever takes longer needs no deadline.
+const MAX_DEADLINE_MS: u64 = 86_400_000;
+
+/// A question. Either `prompt` or `messages` is given.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = tercel::ChatRequest)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ChatRequest {
+    /// The model by name, by default the server's first.
+    model: Option<String>,
+    /// What the user says.
+    #[schema(min_length = 1, max_length = 4000)]
+    prompt: Option<String>,
+    /// A conversation.
+    #[schema(min_items = 1)]
+    messages: Option<Vec<Turn>>,
+    /// Instructions, where `messages` has none.
+    system: Option<String>,
+    /// The most tokens to generate.
+    #[schema(minimum = 1, maximum = 256, default = 128)]
+    max_new_tokens: Option<i64>,
+    /// 0 takes the most likely token.
+    #[schema(minimum = 0, maximum = 2)]
+    temperature: Option<f32>,
+    /// Above 0; 1 is off.
+    #[schema(exclusive_minimum = 0, maximum = 1)]
+    top_p: Option<f32>,
+    /// The same seed and question give the same reply.
+    seed: Option<u64>,
+    stop: Option<Stops>,
+    /// What becomes of a prompt that is too long, by default an error.
+    context_overflow: Option<Overflow>,
+    /// How long it may take. Later, it ends with what there is and the reason `timeout`.
+    #[schema(minimum = 1, maximum = 86_400_000)]
+    deadline_ms: Option<u64>,
+    /// Whether the reply comes as it is made, as lines of JSON.
+    stream: Option<bool>,
+    /// What happens to a stream whose reader is slow; by default the model waits for it.
+    drop_policy: Option<DropPolicy>,
+    /// Pieces of a stream that may wait; for policies that drop.
+    #[schema(minimum = 16, maximum = 64, default = 32)]
+    queue_capacity: Option<usize>,
+}
+
+/// A turn of a conversation.
+#[derive(Debug, Deserialize, ToSchema)]
+#[schema(as = tercel::Turn)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Turn {
+    /// `system`, `user`, `assistant` or `tool`.
+    #[schema(pattern = "^(system|user|assistant|tool)$")]
+    role: String,
+    content: String,
+    /// Who speaks, or the tool whose result this is.
+    name: Option<String>,
+}
+
+/// What happens to a stream whose reader is slow (8.2).
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, ToSchema)]
+#[schema(as = tercel::DropPolicy)]
+#[serde(rename_all = "snake_case")]
+enum DropPolicy {
+    /// The model waits; nothing is lost.
+    #[default]
+    Pause,
+    /// The piece goes that has waited longest.
+    DropOldest,
+    /// The piece goes that comes.
+    DropNewest,
+    /// Pieces are joined.
+    Coalesce,
+}
+
+/// What becomes of a prompt that is too long for the context; what is cut is in
+/// `tercel.truncation`.
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
+#[schema(as = tercel::Overflow)]
+#[serde(rename_all = "snake_case")]
+enum Overflow {
+    /// It is refused with the counts.
+    Error,
+    /// Whole turns go, the oldest first.
+    DropOldestTurns,
+    /// The most recent tokens stay.
+    SlidingWindow,
+    /// The longest messages lose their middle.
+    TruncateMiddle,
+}
+
+/// A whole reply.
+#[derive(Serialize, ToSchema)]
+#[schema(as = tercel::ChatReply)]
+struct ChatReply {
+    #[serde(flatten)]
+    ending: Ending,
+    /// What the model thought before it answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thinking: Option<String>,
+    usage: Usage,
+    tercel: TercelBlock,
+}
+
+/// Answers a question.
+///
+/// With `stream`, the lines are `{"delta": "..."}`, or `{"thinking": "..."}` for thoughts that come
+/// before the answer, at most one `{"type": "stream_warning", "reason": "dropped_chunks"}`, and last
+/// the footer, or an error.
+#[utoipa::path(
+    post,
+    path = "/v1/chat",
+    tag = "tercel",
+    operation_id = "tercel_chat",
+    request_body = ChatRequest,
+    responses(
+        (status = 200, description = "The answer, or what there was of it at the deadline", content(
+            (ChatReply = "application/json"),
+            (Footer = "application/x-ndjson"),
+        )),
+        Refusals,
+    )
+)]
+pub(super) async fn chat(
+    State(app): State<Shared>,
+    caller: Caller,
+    Json(body): Json<ChatRequest>,
+) -> Result<Response, ApiError> {
+    let (ask, delivery) = body.check()?;
+    let running = begin(&app, &caller, ask).await?;
+    match delivery {
+        Delivery::Paced => Ok(stream::respond(CONTENT_TYPE, vec![running], Lines)),
+        Delivery::Dropping(drops, capacity) => {
+            Ok(drops::respond(&app, running, drops, capacity))
+        }
+        Delivery::Whole => {
+            let finished = running.finish().await?;
+            // A thought may hold what an answer must not.
+            let is_filtered = app.config.guard.output;
+            let reply = ChatReply {
+                ending: Ending::of(&finished),
+                thinking: finished.reply.thinking.clone().filter(|_| !is_filtered),
+                usage: Usage::of(&finished),
+                tercel: finished.block(),
+            };
+            Ok(super::reply(&finished, reply))
+        }
+    }
+}
+
+/// How the reply gets to the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Delivery {
+    /// In one piece.
+    Whole,
+    /// As it is made, no faster than it is read.
+    Paced,
+    /// As it is made, through a queue of so many pieces.
+    Dropping(Drops, usize),
+}
+
+impl ChatRequest {
+    fn check(self) -> Result<(Ask, Delivery), ApiError> {
+        let delivery = self.delivery()?;
+        let messages = conversation(self.system, self.prompt, self.messages)?;
+        let mut ask = Ask::new(self.model, Input::Chat(messages));
+        let tokens = self.max_new_tokens.map_or(Some(NEW_TOKENS), |it| usize::try_from(it).ok());
+        let tokens = tokens.filter(|tokens| (1..=MAX_NEW_TOKENS).contains(tokens));
+        if tokens.is_none() {
+            return Err(ApiError::invalid("max_new_tokens", "max_new_tokens out of range"));
+        }
+        ask.sampling.max_new_tokens = tokens;
+        ask.sampling.temperature = self.temperature;
+        ask.sampling.top_p = self.top_p;
+        ask.sampling.seed = self.seed;
+        ask.sampling.stop = self.stop.map(Stops::into_list).unwrap_or_default();
+        ask.sampling.context_overflow = self.context_overflow.map(ContextOverflow::from);
+        ask.deadline = match self.deadline_ms {
+            Some(ms) if !(1..=MAX_DEADLINE_MS).contains(&ms) => {
+                let message = format!("`deadline_ms` is {ms}, must be 1 to {MAX_DEADLINE_MS}");
+                return Err(ApiError::invalid("deadline_ms", message));
+            }
+            ms => ms.map(Duration::from_millis),
+        };
+        Ok((ask, delivery))
+    }
+
+    fn delivery(&self) -> Result<Delivery, ApiError> {
+        let range = MIN_QUEUE_CAPACITY..=MAX_QUEUE_CAPACITY;
+        let capacity = self.queue_capacity.unwrap_or(QUEUE_CAPACITY);
+        if !range.contains(&capacity) {
+            let (least, most) = range.into_inner();
+            let message = format!("`queue_capacity` is {capacity}, must be {least} to {most}");
+            return Err(ApiError::invalid("queue_capacity", message));
+        }
+        let drops = match self.drop_policy.unwrap_or_default() {
+            DropPolicy::Pause => None,
+            DropPolicy::DropOldest => Some(Drops::Oldest),
+            DropPolicy::DropNewest => Some(Drops::Newest),
+            DropPolicy::Coalesce => Some(Drops::Coalesce),
+        };
+        match (self.stream.unwrap_or_default(), drops) {
+            (true, Some(drops)) => Ok(Delivery::Dropping(drops, capacity)),
+            (false, Some(_)) => Err(ApiError::unsupported(
+                "drop_policy",
+                "pieces are dropped of a stream alone; set `stream`",
+            )),
+            (_, None) if self.queue_capacity.is_some() => Err(ApiError::unsupported(
+                "queue_capacity",
+                "there is such a queue only where `drop_policy` drops",
+            )),
+            (true, None) => Ok(Delivery::Paced),
+            (false, None) => Ok(Delivery::Whole),
+        }
+    }
+}
+
+fn conversation(
+    system: Option<String>,
+    prompt: Option<String>,
+    turns: Option<Vec<Turn>>,
+) -> Result<Vec<Message>, ApiError> {
+    let messages = match (prompt, turns) {
+        (Some(prompt), None) => {
+            if prompt.trim().is_empty() {
+                return Err(ApiError::from(Error::EmptyPrompt).about("prompt"));
+            }
+            if prompt.chars().count() > MAX_PROMPT_CHARS {
+                return Err(ApiError::bad_request("input_too_large", "Prompt too long").about("prompt"));
+            }
+            vec![Message::user(prompt)]
+        }
+        (None, Some(turns)) => messages(turns)?,
+        (Some(_), Some(_)) => {
+            let message = "give `prompt` or `messages`, not both";
+            return Err(ApiError::bad_request("invalid_request", message).about("messages"));
+        }
+        (None, None) => {
+            let message = "`prompt` or `messages` is missing";
+            return Err(ApiError::bad_request("invalid_request", message).about("prompt"));
+        }
+    };
+    let Some(system) = system else {
+        return Ok(messages);
+    };
+    if messages.iter().any(|message| message.role == Role::System) {
+        let message = "give `system` or a message of this role, not both";
+        return Err(ApiError::bad_request("invalid_request", message).about("system"));
+    }
+    Ok([vec![Message::system(system)], messages].concat())
+}
+
+/// The turns as messages.
+///
+/// # Errors
+/// 400 `empty_messages`, and 400 `invalid_role` with the place.
+pub(super) fn messages(turns: Vec<Turn>) -> Result<Vec<Message>, ApiError> {
+    if turns.is_empty() {
+        return Err(ApiError::from(Error::EmptyMessages).about("messages"));
+    }
+    let turns = turns.into_iter().enumerate();
+    let messages = turns.map(|(index, turn)| {
+        let role = parse_role(&turn.role)
+            .map_err(|error| ApiError::from(error).about(format!("messages[{index}].role")))?;
+        let message = Message::new(role, turn.content);
+        Ok(match turn.name {
+            Some(name) => message.with_name(name),
+            None => message,
+        })
+    });
+    messages.collect()
+}
+
+impl From<Overflow> for ContextOverflow {
+    fn from(overflow: Overflow) -> Self {
+        match overflow {
+            Overflow::Error => Self::Error,
+            Overflow::DropOldestTurns => Self::DropOldestTurns,
+            Overflow::SlidingWindow => Self::SlidingWindow,
+            Overflow::TruncateMiddle => Self::TruncateMiddle,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::body;
+
+    fn parse(body: &Value) -> Result<(Ask, Delivery), ApiError> {
+        body::parse::<ChatRequest>(body.to_string().as_bytes(), 64)?.check()
+    }
+
+    #[test]
+    fn a_prompt_is_all_that_is_needed() {
+        let (ask, delivery) = parse(&json!({"prompt": "Hi"})).unwrap();
+        assert_eq!(ask.input, Input::Chat(vec![Message::user("Hi")]));
+        assert_eq!(ask.sampling.max_new_tokens, Some(128));
+        assert_eq!((ask.model, ask.deadline, ask.sampling.temperature), (None, None, None));
+        assert_eq!(delivery, Delivery::Whole);
+    }
+
+    #[test]
+    fn every_field_reaches_the_question() {
+        let (ask, delivery) = parse(&json!({
+            "model": "small", "system": "Be brief.",
+            "messages": [
+                {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"},
+                {"role": "tool", "content": "3", "name": "add"},
+            ],
+            "max_new_tokens": 256, "temperature": 0.5, "top_p": 1, "seed": u64::MAX,
+            "stop": ["a", "b"], "context_overflow": "drop_oldest_turns", "deadline_ms": 200,
+            "stream": true, "drop_policy": "coalesce", "queue_capacity": 16,
+        }))
+        .unwrap();
+        let messages = vec![
+            Message::system("Be brief."),
+            Message::user("Hi"),
+            Message::assistant("Hello"),
+            Message::tool("3").with_name("add"),
+        ];
+        assert_eq!(ask.input, Input::Chat(messages));
+        assert_eq!(ask.model.as_deref(), Some("small"));
+        assert_eq!(ask.deadline, Some(Duration::from_millis(200)));
+        let sampling = &ask.sampling;
+        assert_eq!(sampling.max_new_tokens, Some(256));
+        assert_eq!((sampling.temperature, sampling.top_p), (Some(0.5), Some(1.0)));
+        assert_eq!(sampling.seed, Some(u64::MAX));
+        assert_eq!(sampling.stop, ["a", "b"]);
+        assert_eq!(sampling.context_overflow, Some(ContextOverflow::DropOldestTurns));
+        assert_eq!(delivery, Delivery::Dropping(Drops::Coalesce, 16));
+    }
+
+    #[test]
+    fn streams_wait_unless_a_policy_drops() {
+        for (policy, delivery) in [
+            (json!(null), Delivery::Paced),
+            (json!("pause"), Delivery::Paced),
+            (json!("drop_oldest"), Delivery::Dropping(Drops::Oldest, 32)),
+            (json!("drop_newest"), Delivery::Dropping(Drops::Newest, 32)),
+            (json!("coalesce"), Delivery::Dropping(Drops::Coalesce, 32)),
+        ] {
+            let body = json!({"prompt": "Hi", "stop": "x", "stream": true, "drop_policy": policy});
+            assert_eq!(parse(&body).unwrap().1, delivery);
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_refused_by_name() {
+        let long = "a".repeat(4001);
+        let cases = [
+            (json!({}), "invalid_request", "prompt", "is missing"),
+            (json!({"prompt": ""}), "empty_prompt", "prompt", "empty"),
+            (json!({"prompt": " \n"}), "empty_prompt", "prompt", "empty"),
+            (json!({"prompt": long}), "input_too_large", "prompt", "Prompt too long"),
+            (json!({"messages": []}), "empty_messages", "messages", "no messages"),
+            (
+                json!({"prompt": "a", "messages": [{"role": "user", "content": "a"}]}),
+                "invalid_request",
+                "messages",
+                "not both",
+            ),
+            (
+                json!({"messages": [{"role": "user", "content": "a"}, {"role": "x", "content": ""}]}),
+                "invalid_role",
+                "messages[1].role",
+                "`x`",
+            ),
+            (
+                json!({"system": "a", "messages": [{"role": "system", "content": "a"}]}),
+                "invalid_request",
+                "system",
+                "not both",
+            ),
+            (
+                json!({"prompt": "a", "max_new_tokens": 0}),
+                "invalid_parameter",
+                "max_new_tokens",
+                "max_new_tokens out of range",
+            ),
+            (
+                json!({"prompt": "a", "max_new_tokens": 257}),
+                "invalid_parameter",
+                "max_new_tokens",
+                "max_new_tokens out of range",
+            ),
+            (
+                json!({"prompt": "a", "max_new_tokens": -1}),
+                "invalid_parameter",
+                "max_new_tokens",
+                "max_new_tokens out of range",
+            ),
+            (
+                json!({"prompt": "a", "max_new_tokens": true}),
+                "invalid_request",
+                "max_new_tokens",
+                "boolean",
+            ),
+            (json!({"prompt": "a", "stop": 3}), "invalid_request", "stop", "a list of strings"),
+            (json!({"prompt": "a", "deadline_ms": 0}), "invalid_parameter", "deadline_ms", "is 0"),
+            (
+                json!({"prompt": "a", "context_overflow": "cut"}),
+                "invalid_request",
+                "context_overflow",
+                "drop_oldest_turns",
+            ),
+            (
+                json!({"prompt": "a", "stream": true, "drop_policy": "drop_all"}),
+                "invalid_request",
+                "drop_policy",
+                "drop_oldest",
+            ),
+            (
+                json!({"prompt": "a", "drop_policy": "drop_oldest"}),
+                "unsupported_parameter",
+                "drop_policy",
+                "`stream`",
+            ),
+            (
+                json!({"prompt": "a", "stream": true, "queue_capacity": 16}),
+                "unsupported_parameter",
+                "queue_capacity",
+                "drop_policy",
+            ),
+            (
+                json!({"prompt": "a", "stream": true, "drop_policy": "coalesce",
+                    "queue_capacity": 15}),
+                "invalid_parameter",
+                "queue_capacity",
+                "16 to 64",
+            ),
+            (json!({"prompt": "a", "top_k": 1}), "invalid_request", "top_k", "unknown field"),
+        ];
+        for (body, code, param, part) in cases {
+            let error = parse(&body).unwrap_err();
+            assert_eq!((error.status.as_u16(), error.code), (400, code), "{body}");
+            assert_eq!(error.param.as_deref(), Some(param), "{body}");
+            assert!(error.message.contains(part), "{body}: {}", error.message);
+        }
+    }
+}
