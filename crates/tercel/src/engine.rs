@@ -9,15 +9,17 @@ use std::time::Instant;
 
 use serde::Serialize;
 use tercel_nn::{Identity, KvUsage};
-use tercel_text::{ThinkTags, Tokenizer};
+use tercel_text::{Message, ThinkTags, Tokenizer};
 
 use crate::TokenId;
+use crate::answer::{Awaited, answer};
 use crate::builder::EngineBuilder;
 use crate::chat::Chat;
 use crate::context::Fit;
+use crate::embed::Pooling;
 use crate::error::Error;
 use crate::files::{MemoryUse, ModelSummary};
-use crate::job::{Generate, Job, Score};
+use crate::job::{Embed, Generate, Job, Score};
 use crate::lifecycle::LoadReport;
 use crate::memory::Ticket;
 use crate::model::Model;
@@ -39,6 +41,18 @@ use crate::thinking::Thinking;
 #[derive(Clone)]
 pub struct Engine {
     inner: Arc<Inner>,
+}
+
+/// What [`Engine::activity`] tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Activity {
+    /// Requests at work, scores and vectors included.
+    pub running: usize,
+    /// Requests that wait.
+    pub waiting: usize,
+    /// How the KV cache and the prefix cache are used.
+    pub kv: KvUsage,
 }
 
 /// What [`Engine::info`] tells.
@@ -171,6 +185,16 @@ impl Engine {
         imported.map_err(Error::Inference)
     }
 
+    /// How busy the engine is, as it was after the last pass. Never waits for a pass.
+    pub fn activity(&self) -> Activity {
+        let (running, kv) = self.inner.control.at_work();
+        Activity {
+            running,
+            waiting: self.waiting(),
+            kv,
+        }
+    }
+
     /// Requests that wait.
     pub fn waiting(&self) -> usize {
         self.inner.queue.len()
@@ -215,6 +239,85 @@ impl Engine {
     /// Those of [`Engine::score`].
     pub fn score_text(&self, text: &str) -> Result<Vec<f64>, Error> {
         self.score(&self.inner.prompter().raw(text)?, 0)
+    }
+
+    /// A vector for a text: the hidden states that the model makes predictions of, pooled, with a
+    /// length of 1 and as many numbers as [`ModelSummary::hidden_size`] says. It takes its turn like
+    /// any request. No begin token is added: see [`Engine::raw_tokens`].
+    ///
+    /// # Errors
+    /// [`Error::EmptyPrompt`] or [`Error::InvalidParameter`] for tokens the model does not have,
+    /// [`Error::ContextOverflow`] for more than the context holds, [`Error::QueueFull`], or a failure
+    /// of the computation.
+    pub fn embed(&self, tokens: &[TokenId], pooling: Pooling) -> Result<Vec<f32>, Error> {
+        let vector = self.begin_embedding(tokens.to_vec(), pooling)?.wait();
+        vector.unwrap_or_else(|| Err(self.inner.control.closed()))
+    }
+
+    /// [`Engine::embed`] for asynchronous code: dropping the future ends the work before its next
+    /// pass.
+    ///
+    /// # Errors
+    /// Those of [`Engine::embed`].
+    pub async fn embed_async(
+        &self,
+        tokens: Vec<TokenId>,
+        pooling: Pooling,
+    ) -> Result<Vec<f32>, Error> {
+        let vector = self.begin_embedding(tokens, pooling)?.await;
+        vector.unwrap_or_else(|| Err(self.inner.control.closed()))
+    }
+
+    /// The tokens of a text as it stands, after the begin token where the model wants one.
+    ///
+    /// # Errors
+    /// [`Error::EmptyPrompt`].
+    pub fn raw_tokens(&self, text: &str) -> Result<Vec<TokenId>, Error> {
+        self.inner.prompter().raw(text)
+    }
+
+    /// The tokens of a request's prompt before any is cut, however many. Nothing runs.
+    ///
+    /// # Errors
+    /// Those of [`Engine::generate`] before anything runs, but for the length of the prompt and the
+    /// queue.
+    pub fn tokens_of(&self, request: &Request) -> Result<Vec<TokenId>, Error> {
+        request.check_form()?;
+        let mut settings = request.sampling.clone().resolve(&self.inner.sampling)?;
+        if !request.is_chat() {
+            settings.forget_thinking();
+        }
+        let own_template = request.template.as_deref().map(Template::compile);
+        let own_template = own_template.transpose()?;
+        let mut prompter = self.inner.prompter();
+        if let Some(template) = &own_template {
+            prompter.template = template;
+        }
+        let (prompt, _) = prompter.uncut(request.input.clone(), settings.thinking)?;
+        Ok(prompt.tokens)
+    }
+
+    /// What the chat template makes of a conversation, with the beginning of a reply where
+    /// `add_generation_prompt` says so.
+    ///
+    /// # Errors
+    /// [`Error::EmptyMessages`], [`Error::NoChatTemplate`], or a failure of the template.
+    pub fn render(
+        &self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+    ) -> Result<String, Error> {
+        if messages.is_empty() {
+            return Err(Error::EmptyMessages);
+        }
+        let prompter = self.inner.prompter();
+        let thinking = self.inner.sampling.thinking.unwrap_or_default();
+        let rendered = if add_generation_prompt {
+            prompter.to_reply(messages, thinking)?.0
+        } else {
+            prompter.render(messages, thinking, false)?.0
+        };
+        Ok(rendered.text().to_owned())
     }
 
     /// The model's tokenizer.
@@ -292,6 +395,29 @@ impl Engine {
         pushed.map_err(|refused| refused.into_error(|| self.inner.control.closed()))
     }
 
+    /// Checks tokens and has a vector made of them.
+    fn begin_embedding(
+        &self,
+        tokens: Vec<TokenId>,
+        pooling: Pooling,
+    ) -> Result<Awaited<Result<Vec<f32>, Error>>, Error> {
+        let prompter = self.inner.prompter();
+        prompter.check(&tokens, "tokens")?;
+        if tokens.len() > prompter.max_context {
+            return Err(Error::ContextOverflow {
+                prompt_tokens: tokens.len(),
+                max_context: prompter.max_context,
+            });
+        }
+        let (answer, awaited) = answer(Arc::clone(self.inner.queue.wake()));
+        self.submit(Job::Embed(Embed {
+            tokens,
+            pooling,
+            answer,
+        }))?;
+        Ok(awaited)
+    }
+
     /// The prompt of a request.
     pub(crate) fn prompt_of(
         &self,
@@ -324,6 +450,7 @@ impl Engine {
             sampling,
             mut terms,
             template,
+            logprobs,
         } = request;
         terms.speculation &= self.inner.speculation;
         let own_template = template.as_deref().map(Template::compile).transpose()?;
@@ -332,6 +459,8 @@ impl Engine {
             settings.forget_thinking();
         }
         let mut prompter = self.inner.prompter();
+        // A bias on a row that is no token's would be without effect.
+        settings.check_tokens(prompter.vocab_size.min(self.inner.tokenizer.vocab_size()))?;
         if let Some(template) = &own_template {
             prompter.template = template;
         }
@@ -360,6 +489,7 @@ impl Engine {
             text: String::new(),
             thinking: None,
             tokens: Vec::new(),
+            logprobs: Vec::new(),
             stop_reason: StopReason::Cancelled,
             stop_sequence: None,
             usage,
@@ -381,6 +511,7 @@ impl Engine {
             closing: closing.unwrap_or_default(),
             room,
             terms,
+            logprobs,
             events,
         };
         Ok((Job::Generate(Box::new(request)), receiver))
