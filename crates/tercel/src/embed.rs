@@ -59,32 +59,4 @@ impl Pooled {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn vectors_have_length_one_and_the_direction_of_the_mean_or_the_last() {
-        let rows = [[3.0, 0.0], [0.0, 4.0], [3.0, 4.0]];
-        let cases = [(Pooling::Mean, [0.6, 0.8]), (Pooling::Last, [0.6, 0.8])];
-        for (pooling, want) in cases {
-            let mut pooled = Pooled::new(pooling);
-            rows.iter().for_each(|row| pooled.push(row));
-            assert_eq!(pooled.finish(), Ok(want.to_vec()), "{pooling:?}");
-        }
-        let mut last = Pooled::new(Pooling::Last);
-        rows[..2].iter().for_each(|row| last.push(row));
-        assert_eq!(last.finish(), Ok(vec![0.0, 1.0]));
-    }
-
-    #[test]
-    fn what_is_no_number_is_an_error_and_nothing_stays_nothing() {
-        for bad in [f32::NAN, f32::INFINITY] {
-            let mut pooled = Pooled::new(Pooling::Mean);
-            pooled.push(&[0.0, bad]);
-            assert_eq!(pooled.finish(), Err(InvalidLogits));
-        }
-        let mut pooled = Pooled::new(Pooling::Mean);
-        pooled.push(&[0.0, 0.0]);
-        assert_eq!(pooled.finish(), Ok(vec![0.0, 0.0]));
-    }
-}
+mod tests;

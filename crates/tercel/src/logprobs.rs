@@ -74,3 +74,6 @@ impl TokenLogprob {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

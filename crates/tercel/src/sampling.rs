@@ -516,6 +516,11 @@ mod tests {
             refused(|s| s.max_thinking_tokens = Some(0)).contains("`max_thinking_tokens` is 0")
         );
         assert!(refused(|s| s.repetition_window = Some(0)).contains("`repetition_window`"));
+        for bias in [-100.1, 100.1, f32::NAN, f32::INFINITY] {
+            let message = refused(|s| s.logit_bias = vec![(1, 5.0), (7, bias)]);
+            assert!(message.starts_with(&format!("`logit_bias` is {bias} for token 7, must be")));
+        }
+        assert!(refused(|s| s.logit_bias = vec![(1, 0.0); 1025]).contains("list of 1025"));
         assert!(refused(|s| s.stop = vec!["x".into(); 17]).contains("list of 17"));
         assert!(refused(|s| s.stop = vec![String::new()]).contains("0 bytes"));
         assert!(refused(|s| s.stop = vec!["x".repeat(257)]).contains("257 bytes"));
@@ -534,6 +539,7 @@ mod tests {
                     frequency_penalty: Some(value),
                     top_k: Some(0),
                     stop: vec!["x".repeat(256); 16],
+                    logit_bias: vec![(3, 50.0 * value), (4, -50.0 * value)].repeat(512),
                     ..Sampling::default()
                 };
                 sampling.validate().expect("in range");
@@ -552,14 +558,21 @@ mod tests {
             top_k: Some(2),
             top_p: Some(0.5),
             stop: vec!["b".into()],
+            logit_bias: vec![(1, 2.0)],
             ..Sampling::default()
         };
+        let other = Sampling {
+            logit_bias: vec![(3, 4.0)],
+            ..Sampling::default()
+        };
+        assert_eq!(other.or(&model).logit_bias, [(3, 4.0)]);
         let settings = request.resolve(&model).expect("valid");
         assert_eq!(
             (settings.top_k, settings.top_p, settings.temperature),
             (1, 0.5, 0.7)
         );
         assert_eq!(settings.stop, ["a"]);
+        assert_eq!(settings.logit_bias, [(1, 2.0)]);
     }
 
     #[test]
