@@ -108,6 +108,8 @@ impl<T> Shared<T> {
     }
 }
 
+#[cfg(all(test, loom))]
+mod models;
 #[cfg(test)]
 mod tests {
     use std::task::Waker;

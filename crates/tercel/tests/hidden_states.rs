@@ -13,8 +13,8 @@ fn load(builder: EngineBuilder) -> Engine {
 
 /// Requests that keep the engine busy until they are dropped.
 fn company(family: &Family, engine: &Engine) -> Vec<Stream> {
-    let start = |i| {
-        let request = Request::tokens(family.tokens(50 + i, 30 + 40 * i as usize));
+    let start = |i: usize| {
+        let request = Request::tokens(family.tokens(50 + i as u64, 30 + 40 * i));
         let request = request.max_new_tokens(300).ignore_eos(true);
         engine.stream(request).expect("accepted")
     };

@@ -84,7 +84,7 @@ fn an_asynchronous_stream_keeps_the_model_and_tells_how_it_ended() {
             while let Some(event) = stream.next_event().await {
                 if let Event::Done(reply) = event? {
                     assert!(stream.next_event().await.is_none());
-                    return Ok(reply);
+                    return Ok::<_, Error>(reply);
                 }
             }
             panic!("the stream ended without a reply")
