@@ -1,5 +1,12 @@
 //! A vector for a text: the model's hidden states, pooled.
 
+use std::sync::Arc;
+
+use crate::TokenId;
+use crate::answer::{Awaited, answer};
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::job::{Embed, Job};
 use crate::sampler::InvalidLogits;
 
 /// How the hidden states of a text become one vector.
@@ -19,6 +26,58 @@ impl Pooling {
             Self::Mean => "mean",
             Self::Last => "last",
         }
+    }
+}
+
+impl Engine {
+    /// A vector for a text: the hidden states that the model makes predictions of, pooled, with a
+    /// length of 1 and as many numbers as [`ModelSummary::hidden_size`](crate::ModelSummary::hidden_size) says. It takes its turn like
+    /// any request. No begin token is added: see [`Engine::raw_tokens`].
+    ///
+    /// # Errors
+    /// [`Error::EmptyPrompt`] or [`Error::InvalidParameter`] for tokens the model does not have,
+    /// [`Error::ContextOverflow`] for more than the context holds, [`Error::QueueFull`], or a failure
+    /// of the computation.
+    pub fn embed(&self, tokens: &[TokenId], pooling: Pooling) -> Result<Vec<f32>, Error> {
+        let vector = self.begin_embedding(tokens.to_vec(), pooling)?.wait();
+        vector.unwrap_or_else(|| Err(self.closed()))
+    }
+
+    /// [`Engine::embed`] for asynchronous code: dropping the future ends the work before its next
+    /// pass.
+    ///
+    /// # Errors
+    /// Those of [`Engine::embed`].
+    pub async fn embed_async(
+        &self,
+        tokens: Vec<TokenId>,
+        pooling: Pooling,
+    ) -> Result<Vec<f32>, Error> {
+        let vector = self.begin_embedding(tokens, pooling)?.await;
+        vector.unwrap_or_else(|| Err(self.closed()))
+    }
+
+    /// Checks tokens and has a vector made of them.
+    fn begin_embedding(
+        &self,
+        tokens: Vec<TokenId>,
+        pooling: Pooling,
+    ) -> Result<Awaited<Result<Vec<f32>, Error>>, Error> {
+        let prompter = self.prompter();
+        prompter.check(&tokens, "tokens")?;
+        if tokens.len() > prompter.max_context {
+            return Err(Error::ContextOverflow {
+                prompt_tokens: tokens.len(),
+                max_context: prompter.max_context,
+            });
+        }
+        let (answer, awaited) = answer(Arc::clone(self.wake()));
+        self.submit(Job::Embed(Embed {
+            tokens,
+            pooling,
+            answer,
+        }))?;
+        Ok(awaited)
     }
 }
 

@@ -12,14 +12,12 @@ use tercel_nn::{Identity, KvUsage};
 use tercel_text::{Message, ThinkTags, Tokenizer};
 
 use crate::TokenId;
-use crate::answer::{Awaited, answer};
 use crate::builder::EngineBuilder;
 use crate::chat::Chat;
 use crate::context::Fit;
-use crate::embed::Pooling;
 use crate::error::Error;
 use crate::files::{MemoryUse, ModelSummary};
-use crate::job::{Embed, Generate, Job, Score};
+use crate::job::{Generate, Job, Score};
 use crate::lifecycle::LoadReport;
 use crate::memory::Ticket;
 use crate::model::Model;
@@ -31,6 +29,7 @@ use crate::sampling::Sampling;
 use crate::scheduler::Control;
 use crate::stream::{AsyncStream, Stream};
 use crate::thinking::Thinking;
+use crate::wake::Wake;
 
 /// A loaded model. Clones share it; it may be used from any thread.
 ///
@@ -229,7 +228,7 @@ impl Engine {
             from,
             result,
         }))?;
-        answer.recv().map_err(|_| self.inner.control.closed())?
+        answer.recv().map_err(|_| self.closed())?
     }
 
     /// [`Engine::score`] of a text, from its first token on: a begin token is put before it where
@@ -239,33 +238,6 @@ impl Engine {
     /// Those of [`Engine::score`].
     pub fn score_text(&self, text: &str) -> Result<Vec<f64>, Error> {
         self.score(&self.inner.prompter().raw(text)?, 0)
-    }
-
-    /// A vector for a text: the hidden states that the model makes predictions of, pooled, with a
-    /// length of 1 and as many numbers as [`ModelSummary::hidden_size`] says. It takes its turn like
-    /// any request. No begin token is added: see [`Engine::raw_tokens`].
-    ///
-    /// # Errors
-    /// [`Error::EmptyPrompt`] or [`Error::InvalidParameter`] for tokens the model does not have,
-    /// [`Error::ContextOverflow`] for more than the context holds, [`Error::QueueFull`], or a failure
-    /// of the computation.
-    pub fn embed(&self, tokens: &[TokenId], pooling: Pooling) -> Result<Vec<f32>, Error> {
-        let vector = self.begin_embedding(tokens.to_vec(), pooling)?.wait();
-        vector.unwrap_or_else(|| Err(self.inner.control.closed()))
-    }
-
-    /// [`Engine::embed`] for asynchronous code: dropping the future ends the work before its next
-    /// pass.
-    ///
-    /// # Errors
-    /// Those of [`Engine::embed`].
-    pub async fn embed_async(
-        &self,
-        tokens: Vec<TokenId>,
-        pooling: Pooling,
-    ) -> Result<Vec<f32>, Error> {
-        let vector = self.begin_embedding(tokens, pooling)?.await;
-        vector.unwrap_or_else(|| Err(self.inner.control.closed()))
     }
 
     /// The tokens of a text as it stands, after the begin token where the model wants one.
@@ -392,30 +364,17 @@ impl Engine {
     /// Hands a job to the engine's thread.
     pub(crate) fn submit(&self, job: Job) -> Result<(), Error> {
         let pushed = self.inner.queue.push(job);
-        pushed.map_err(|refused| refused.into_error(|| self.inner.control.closed()))
+        pushed.map_err(|refused| refused.into_error(|| self.closed()))
     }
 
-    /// Checks tokens and has a vector made of them.
-    fn begin_embedding(
-        &self,
-        tokens: Vec<TokenId>,
-        pooling: Pooling,
-    ) -> Result<Awaited<Result<Vec<f32>, Error>>, Error> {
-        let prompter = self.inner.prompter();
-        prompter.check(&tokens, "tokens")?;
-        if tokens.len() > prompter.max_context {
-            return Err(Error::ContextOverflow {
-                prompt_tokens: tokens.len(),
-                max_context: prompter.max_context,
-            });
-        }
-        let (answer, awaited) = answer(Arc::clone(self.inner.queue.wake()));
-        self.submit(Job::Embed(Embed {
-            tokens,
-            pooling,
-            answer,
-        }))?;
-        Ok(awaited)
+    /// What wakes the engine's thread.
+    pub(crate) fn wake(&self) -> &Arc<Wake> {
+        self.inner.queue.wake()
+    }
+
+    /// The error of a request that the engine's thread will not answer.
+    pub(crate) fn closed(&self) -> Error {
+        self.inner.control.closed()
     }
 
     /// The prompt of a request.

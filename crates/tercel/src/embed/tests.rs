@@ -4,8 +4,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::Request;
 use crate::testing::{VOCAB_SIZE, block_on, chaotic, engine, engine_with_chunks, says};
-use crate::{Engine, Request, TokenId};
 
 /// A text of `len` tokens.
 fn tokens(len: TokenId) -> Vec<TokenId> {
