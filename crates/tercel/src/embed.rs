@@ -31,8 +31,8 @@ impl Pooling {
 
 impl Engine {
     /// A vector for a text: the hidden states that the model makes predictions of, pooled, with a
-    /// length of 1 and as many numbers as [`ModelSummary::hidden_size`](crate::ModelSummary::hidden_size) says. It takes its turn like
-    /// any request. No begin token is added: see [`Engine::raw_tokens`].
+    /// length of 1 and [`hidden_size`](crate::ModelSummary::hidden_size) numbers. It takes its turn
+    /// like any request. No begin token is added: see [`Engine::raw_tokens`].
     ///
     /// # Errors
     /// [`Error::EmptyPrompt`] or [`Error::InvalidParameter`] for tokens the model does not have,
@@ -83,7 +83,7 @@ impl Engine {
 
 /// Hidden states on their way to one vector.
 pub(crate) struct Pooled {
-    pub(crate) pooling: Pooling,
+    pooling: Pooling,
     /// Their sum, or the last of them; empty before the first, then `(hidden_size)`.
     sum: Vec<f64>,
 }
