@@ -35,6 +35,27 @@ pub struct Act {
     pub(crate) cols: usize,
 }
 
+/// What a forward pass gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outputs {
+    /// The normed hidden states, `(outputs, hidden_size)`: first those that logits were made of,
+    /// then those that are wanted themselves.
+    pub(crate) hidden: Act,
+    /// `(outputs with logits, vocab_size)`.
+    pub(crate) logits: Act,
+}
+
+impl Outputs {
+    /// The end of every model: the last norm of the wanted rows of `x`, and the head.
+    pub fn compute(run: &mut dyn Backend, x: Act, norm: Vector, eps: f32, head: Matrix) -> Self {
+        let x = run.outputs(x);
+        let hidden = run.rms_norm(x, norm, eps);
+        let predicting = run.predicting(hidden);
+        let [logits] = project(run, predicting, [head]);
+        Self { hidden, logits }
+    }
+}
+
 /// A point in the order of allocations: see [`Backend::release`].
 #[derive(Clone, Copy, Debug)]
 pub struct Mark(pub(crate) usize);
@@ -126,8 +147,12 @@ pub trait Backend {
     /// `x *= factor`.
     fn scale(&mut self, x: Act, factor: f32);
 
-    /// The rows whose logits are wanted.
+    /// The rows whose logits are wanted, then those whose hidden states are.
     fn outputs(&mut self, x: Act) -> Act;
+
+    /// Of rows in the order of [`outputs`](Backend::outputs), those whose logits are wanted. The
+    /// same numbers, not a copy.
+    fn predicting(&self, x: Act) -> Act;
 
     /// Remembers what is allocated now.
     fn mark(&mut self) -> Mark;

@@ -126,7 +126,13 @@ impl Backend for Planner<'_, '_> {
     fn scale(&mut self, _x: Act, _factor: f32) {}
 
     fn outputs(&mut self, x: Act) -> Act {
-        self.push(self.outputs, x.cols)
+        // The hidden state of every token may be wanted.
+        self.push(self.tokens, x.cols)
+    }
+
+    fn predicting(&self, x: Act) -> Act {
+        let rows = self.outputs;
+        Act { rows, ..x }
     }
 
     fn mark(&mut self) -> Mark {

@@ -7,7 +7,7 @@ use tercel_kernels::ops::attention::Shape;
 use tercel_kernels::{Isa, Target};
 
 use crate::NnError;
-use crate::backend::Act;
+use crate::backend::Outputs;
 use crate::cpu::{self, Cpu};
 use crate::kv::{
     Geometry, Holding, Identity, KvPart, KvType, KvUsage, Prefix, PrefixCache, SequenceId,
@@ -150,32 +150,51 @@ pub struct Chunk<'a> {
     pub sequence: SequenceId,
     /// The tokens, at least one.
     pub tokens: &'a [u32],
-    /// Which of them are followed by logits.
+    /// What is wanted of them.
     pub wanted: Wanted,
 }
 
-/// Which tokens of a [`Chunk`] are followed by logits.
+/// What a pass is to give for the tokens of a [`Chunk`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// No token.
+    /// Nothing.
     None,
-    /// The last one.
+    /// The logits after the last one.
     Last,
-    /// Every one.
+    /// The logits after every one.
     All,
+    /// The hidden state of every one: what the head would make logits of.
+    Hidden,
 }
 
-/// Logits of the last pass, in the order of its chunks.
+/// Logits and hidden states of the last pass, each in the order of its chunks.
 #[derive(Clone, Copy, Debug)]
 pub struct Logits<'a> {
     values: &'a [f32],
     vocab_size: usize,
+    hidden: &'a [f32],
+    hidden_size: usize,
 }
 
 impl<'a> Logits<'a> {
     /// Rows of `vocab_size` numbers each.
     pub fn new(values: &'a [f32], vocab_size: usize) -> Self {
-        Self { values, vocab_size }
+        Self {
+            values,
+            vocab_size,
+            hidden: &[],
+            hidden_size: 0,
+        }
+    }
+
+    /// The same, with hidden states: rows of `hidden_size` numbers each.
+    #[must_use]
+    pub fn with_hidden(self, hidden: &'a [f32], hidden_size: usize) -> Self {
+        Self {
+            hidden,
+            hidden_size,
+            ..self
+        }
     }
 
     /// Number of rows.
@@ -190,12 +209,21 @@ impl<'a> Logits<'a> {
     pub fn row(&self, row: usize) -> &'a [f32] {
         &self.values[row * self.vocab_size..(row + 1) * self.vocab_size]
     }
+
+    /// The hidden state, after the last norm, of one of the tokens that were wanted as
+    /// [`Wanted::Hidden`]; `hidden_size` numbers.
+    ///
+    /// # Panics
+    /// When there is no such row.
+    pub fn hidden(&self, row: usize) -> &'a [f32] {
+        &self.hidden[row * self.hidden_size..(row + 1) * self.hidden_size]
+    }
 }
 
 /// A model that is ready to compute, with its KV cache.
 ///
-/// A sequence's tokens give the same logits, bit for bit, however they are cut into chunks,
-/// whatever other chunks share a pass, and whatever the number of threads.
+/// A sequence's tokens give the same logits and hidden states, bit for bit, however they are cut
+/// into chunks, whatever other chunks share a pass, and whatever the number of threads.
 pub struct Runner {
     info: ModelInfo,
     model: Box<dyn Model>,
@@ -391,7 +419,7 @@ impl Runner {
         self.cpu.kv.clear_prefixes();
     }
 
-    /// Appends the tokens of each chunk to its sequence and computes the wanted logits.
+    /// Appends the tokens of each chunk to its sequence and computes what is wanted of them.
     ///
     /// # Errors
     /// [`NnError`] when a token or sequence does not exist, the cache has no room, or the pass is
@@ -408,11 +436,15 @@ impl Runner {
         }
         self.cpu.begin(chunks);
         let model = &self.model;
-        let logits: Act = self.cpu.with_workers(|cpu| model.forward(cpu));
+        let outputs = self.cpu.with_workers(|cpu| model.forward(cpu));
         for chunk in chunks {
             self.cpu.kv.settle(chunk.sequence);
         }
-        Ok(Logits::new(self.cpu.read(logits), self.info.vocab_size))
+        let Outputs { hidden, logits } = outputs;
+        let values = Logits::new(self.cpu.read(logits), self.info.vocab_size);
+        // The first rows are those that the logits were made of.
+        let hidden = &self.cpu.read(hidden)[logits.rows * hidden.cols..];
+        Ok(values.with_hidden(hidden, self.info.hidden_size))
     }
 
     fn check(&self, chunks: &[Chunk<'_>]) -> Result<(), NnError> {
@@ -454,7 +486,7 @@ impl Wanted {
     /// How many of the last of `n` tokens are followed by logits.
     pub(crate) fn of(self, n: usize) -> usize {
         match self {
-            Self::None => 0,
+            Self::None | Self::Hidden => 0,
             Self::Last => n.min(1),
             Self::All => n,
         }

@@ -6,6 +6,7 @@ mod common;
 use std::ops::ControlFlow;
 
 use common::{Folder, gguf};
+use safetensors::SafeTensors;
 use tercel_formats::gguf::{Gguf, OwnedValue, Writer};
 use tercel_formats::{Checkpoint, DType};
 use tercel_kernels::Isa;
@@ -206,6 +207,72 @@ fn in_company(runner: &mut Runner, ids: &[u32]) -> Vec<f32> {
         runner.remove_sequence(id);
     }
     all
+}
+
+/// Hidden states of every token, the tokens given in chunks of `step`, beside a sequence whose
+/// logits are wanted.
+fn hidden(runner: &mut Runner, tokens: &[u32], step: usize) -> Vec<f32> {
+    let [a, b]: [SequenceId; 2] = std::array::from_fn(|_| runner.add_sequence().unwrap());
+    let mut all = Vec::new();
+    for tokens in tokens.chunks(step) {
+        let chunk = |sequence, wanted| Chunk {
+            sequence,
+            tokens,
+            wanted,
+        };
+        let outputs = runner
+            .forward(&[chunk(a, Wanted::Hidden), chunk(b, Wanted::Last)])
+            .unwrap();
+        assert_eq!(outputs.rows(), 1);
+        (0..tokens.len()).for_each(|row| all.extend_from_slice(outputs.hidden(row)));
+    }
+    for id in [a, b] {
+        runner.remove_sequence(id);
+    }
+    all
+}
+
+#[test]
+fn the_head_makes_the_logits_of_the_reference_out_of_hidden_states() {
+    // Matrices as single floats, one of them the embedding's.
+    for (name, head) in [
+        ("llama", "lm_head.weight"),
+        ("gemma3", "model.embed_tokens.weight"),
+    ] {
+        let folder = Folder::open(name);
+        let file = SafeTensors::deserialize(&folder.files[0].1).unwrap();
+        let head = common::numbers(&file, head, f32::from_le_bytes);
+        let options = Options {
+            kv_type: KvType::F32,
+            weights: Target::Exact,
+            ..options(Isa::detect().unwrap(), 2)
+        };
+        let mut runner = runner(&folder.checkpoint(), &options);
+        let width = runner.info().hidden_size;
+        let states = hidden(&mut runner, &folder.input_ids, 40);
+        assert_eq!(states.len(), folder.input_ids.len() * width, "{name}");
+        let logits = states.chunks_exact(width).flat_map(|state| {
+            let rows = head.chunks_exact(width);
+            rows.map(|row| state.iter().zip(row).map(|(a, b)| a * b).sum::<f32>())
+        });
+        let errors = logits.zip(&folder.logits).map(|(a, b)| (a - b).abs());
+        let error = errors.fold(0.0, f32::max);
+        assert!(error < MAX_ERROR, "{name}: largest error {error:.2e}");
+    }
+}
+
+#[test]
+fn chunks_threads_and_company_do_not_change_a_bit_of_hidden_states() {
+    every_checkpoint(|name, folder, checkpoint| {
+        let ids = &folder.input_ids;
+        let isa = Isa::detect().unwrap();
+        let want = hidden(&mut runner(checkpoint, &options(isa, 1)), ids, 150);
+        for (threads, step) in [(1, 1), (2, 7), (2, 64)] {
+            let mut runner = runner(checkpoint, &options(isa, threads));
+            let same = hidden(&mut runner, ids, step) == want;
+            assert!(same, "{name} threads {threads} step {step}");
+        }
+    });
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 use tercel_nn::{Identity, KvUsage};
-use tercel_text::{ThinkTags, Tokenizer};
+use tercel_text::{Message, ThinkTags, Tokenizer};
 
 use crate::TokenId;
 use crate::builder::EngineBuilder;
@@ -29,6 +29,7 @@ use crate::sampling::Sampling;
 use crate::scheduler::Control;
 use crate::stream::{AsyncStream, Stream};
 use crate::thinking::Thinking;
+use crate::wake::Wake;
 
 /// A loaded model. Clones share it; it may be used from any thread.
 ///
@@ -39,6 +40,18 @@ use crate::thinking::Thinking;
 #[derive(Clone)]
 pub struct Engine {
     inner: Arc<Inner>,
+}
+
+/// What [`Engine::activity`] tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Activity {
+    /// Requests at work, scores and vectors included.
+    pub running: usize,
+    /// Requests that wait.
+    pub waiting: usize,
+    /// How the KV cache and the prefix cache are used.
+    pub kv: KvUsage,
 }
 
 /// What [`Engine::info`] tells.
@@ -171,6 +184,16 @@ impl Engine {
         imported.map_err(Error::Inference)
     }
 
+    /// How busy the engine is, as it was after the last pass. Never waits for a pass.
+    pub fn activity(&self) -> Activity {
+        let (running, kv) = self.inner.control.at_work();
+        Activity {
+            running,
+            waiting: self.waiting(),
+            kv,
+        }
+    }
+
     /// Requests that wait.
     pub fn waiting(&self) -> usize {
         self.inner.queue.len()
@@ -205,7 +228,7 @@ impl Engine {
             from,
             result,
         }))?;
-        answer.recv().map_err(|_| self.inner.control.closed())?
+        answer.recv().map_err(|_| self.closed())?
     }
 
     /// [`Engine::score`] of a text, from its first token on: a begin token is put before it where
@@ -215,6 +238,58 @@ impl Engine {
     /// Those of [`Engine::score`].
     pub fn score_text(&self, text: &str) -> Result<Vec<f64>, Error> {
         self.score(&self.inner.prompter().raw(text)?, 0)
+    }
+
+    /// The tokens of a text as it stands, after the begin token where the model wants one.
+    ///
+    /// # Errors
+    /// [`Error::EmptyPrompt`].
+    pub fn raw_tokens(&self, text: &str) -> Result<Vec<TokenId>, Error> {
+        self.inner.prompter().raw(text)
+    }
+
+    /// The tokens of a request's prompt before any is cut, however many. Nothing runs.
+    ///
+    /// # Errors
+    /// Those of [`Engine::generate`] before anything runs, but for the length of the prompt and the
+    /// queue.
+    pub fn tokens_of(&self, request: &Request) -> Result<Vec<TokenId>, Error> {
+        request.check_form()?;
+        let mut settings = request.sampling.clone().resolve(&self.inner.sampling)?;
+        if !request.is_chat() {
+            settings.forget_thinking();
+        }
+        let own_template = request.template.as_deref().map(Template::compile);
+        let own_template = own_template.transpose()?;
+        let mut prompter = self.inner.prompter();
+        if let Some(template) = &own_template {
+            prompter.template = template;
+        }
+        let (prompt, _) = prompter.uncut(request.input.clone(), settings.thinking)?;
+        Ok(prompt.tokens)
+    }
+
+    /// What the chat template makes of a conversation, with the beginning of a reply where
+    /// `add_generation_prompt` says so.
+    ///
+    /// # Errors
+    /// [`Error::EmptyMessages`], [`Error::NoChatTemplate`], or a failure of the template.
+    pub fn render(
+        &self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+    ) -> Result<String, Error> {
+        if messages.is_empty() {
+            return Err(Error::EmptyMessages);
+        }
+        let prompter = self.inner.prompter();
+        let thinking = self.inner.sampling.thinking.unwrap_or_default();
+        let rendered = if add_generation_prompt {
+            prompter.to_reply(messages, thinking)?.0
+        } else {
+            prompter.render(messages, thinking, false)?.0
+        };
+        Ok(rendered.text().to_owned())
     }
 
     /// The model's tokenizer.
@@ -289,7 +364,17 @@ impl Engine {
     /// Hands a job to the engine's thread.
     pub(crate) fn submit(&self, job: Job) -> Result<(), Error> {
         let pushed = self.inner.queue.push(job);
-        pushed.map_err(|refused| refused.into_error(|| self.inner.control.closed()))
+        pushed.map_err(|refused| refused.into_error(|| self.closed()))
+    }
+
+    /// What wakes the engine's thread.
+    pub(crate) fn wake(&self) -> &Arc<Wake> {
+        self.inner.queue.wake()
+    }
+
+    /// The error of a request that the engine's thread will not answer.
+    pub(crate) fn closed(&self) -> Error {
+        self.inner.control.closed()
     }
 
     /// The prompt of a request.
@@ -324,6 +409,7 @@ impl Engine {
             sampling,
             mut terms,
             template,
+            logprobs,
         } = request;
         terms.speculation &= self.inner.speculation;
         let own_template = template.as_deref().map(Template::compile).transpose()?;
@@ -332,6 +418,8 @@ impl Engine {
             settings.forget_thinking();
         }
         let mut prompter = self.inner.prompter();
+        // A bias on a row that is no token's would be without effect.
+        settings.check_tokens(prompter.vocab_size.min(self.inner.tokenizer.vocab_size()))?;
         if let Some(template) = &own_template {
             prompter.template = template;
         }
@@ -360,6 +448,7 @@ impl Engine {
             text: String::new(),
             thinking: None,
             tokens: Vec::new(),
+            logprobs: Vec::new(),
             stop_reason: StopReason::Cancelled,
             stop_sequence: None,
             usage,
@@ -381,6 +470,7 @@ impl Engine {
             closing: closing.unwrap_or_default(),
             room,
             terms,
+            logprobs,
             events,
         };
         Ok((Job::Generate(Box::new(request)), receiver))

@@ -7,6 +7,8 @@ use tercel_nn::Identity;
 use tercel_text::{PromptEnd, ThinkTags};
 
 use crate::TokenId;
+use crate::answer::Answer;
+use crate::embed::Pooling;
 use crate::error::Error;
 use crate::model::Model;
 use crate::pipe::Sender;
@@ -17,6 +19,8 @@ pub(crate) enum Job {
     Generate(Box<Generate>),
     /// Score a text.
     Score(Score),
+    /// Make a vector of a text.
+    Embed(Embed),
 }
 
 /// Something to be done to the model between two passes.
@@ -36,6 +40,8 @@ pub(crate) struct Generate {
     /// Tokens that the reply may have.
     pub(crate) room: usize,
     pub(crate) terms: Terms,
+    /// How many alternatives of each token to tell, where anything is told.
+    pub(crate) logprobs: Option<usize>,
     pub(crate) events: Sender,
 }
 
@@ -58,12 +64,19 @@ pub(crate) struct Score {
     pub(crate) result: SyncSender<Result<Vec<f64>, Error>>,
 }
 
+/// Tokens to make a vector of: checked like a prompt, and no more than the context holds.
+pub(crate) struct Embed {
+    pub(crate) tokens: Vec<TokenId>,
+    pub(crate) pooling: Pooling,
+    pub(crate) answer: Answer<Result<Vec<f32>, Error>>,
+}
+
 impl Job {
     /// Higher ones go first.
     pub(crate) fn priority(&self) -> i32 {
         match self {
             Self::Generate(request) => request.terms.priority,
-            Self::Score(_) => 0,
+            Self::Score(_) | Self::Embed(_) => 0,
         }
     }
 
@@ -71,7 +84,7 @@ impl Job {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         match self {
             Self::Generate(request) => request.deadline(),
-            Self::Score(_) => None,
+            Self::Score(_) | Self::Embed(_) => None,
         }
     }
 
@@ -80,6 +93,7 @@ impl Job {
         match self {
             Self::Generate(request) => request.events.is_cancelled(),
             Self::Score(_) => false,
+            Self::Embed(request) => request.answer.is_abandoned(),
         }
     }
 
@@ -91,6 +105,7 @@ impl Job {
                 // A caller that has gone needs no answer.
                 let _ = request.result.send(Err(error));
             }
+            Self::Embed(request) => request.answer.give(Err(error)),
         }
     }
 }

@@ -31,12 +31,14 @@
 //!   someone else in that time ends the process; files of the [`source::Store`] never change.
 #![deny(unsafe_code)]
 
+mod answer;
 mod bare;
 mod builder;
 mod chat;
 mod context;
 pub mod cores;
 mod draft;
+mod embed;
 mod engine;
 mod error;
 mod files;
@@ -45,6 +47,7 @@ mod job;
 pub mod json;
 mod lenient;
 pub mod lifecycle;
+mod logprobs;
 mod machine;
 pub mod memory;
 mod model;
@@ -74,11 +77,13 @@ pub use context::{
     ContextBuilder, ContextOverflow, ContextReport, Cut, CutKind, PromptCounter, TokenCounter,
     ToolBudget, ToolScope,
 };
-pub use engine::{Engine, Info};
+pub use embed::Pooling;
+pub use engine::{Activity, Engine, Info};
 pub use error::Error;
 pub use files::{
     Inspection, MemoryUse, MetadataEntry, ModelFiles, ModelSummary, TensorEntry, TensorType,
 };
+pub use logprobs::{TokenLogprob, TopLogprob};
 pub use pipe::CancelHandle;
 pub use reply::{CacheMiss, Event, Reply, StopReason, Timings, Usage};
 pub use request::{Request, parse_role};

@@ -25,6 +25,7 @@ pub(crate) fn pipe(
     draft: Reply,
     producer: Arc<Wake>,
 ) -> (Sender, Receiver) {
+    let prompt_tokens = draft.usage.prompt_tokens;
     let state = State {
         // A token may complete more than one event, and several tokens may come at once.
         events: VecDeque::with_capacity(2 * capacity),
@@ -35,6 +36,7 @@ pub(crate) fn pipe(
     let shared = Arc::new(Shared {
         capacity,
         accepted,
+        prompt_tokens,
         producer,
         cancelled: AtomicBool::new(false),
         state: Mutex::new(state),
@@ -87,6 +89,11 @@ impl Sender {
 
     pub(crate) fn cancel_handle(&self) -> CancelHandle {
         CancelHandle(Arc::clone(&self.0))
+    }
+
+    /// Whether deltas are read.
+    pub(crate) fn is_streaming(&self) -> bool {
+        self.0.capacity > 0
     }
 
     /// Whether a reader that lags has room for more.
@@ -151,6 +158,11 @@ impl Receiver {
     pub(crate) fn cancel_handle(&self) -> CancelHandle {
         CancelHandle(Arc::clone(&self.0))
     }
+
+    /// Tokens of the prompt.
+    pub(crate) fn prompt_tokens(&self) -> usize {
+        self.0.prompt_tokens
+    }
 }
 
 impl Drop for Receiver {
@@ -162,6 +174,7 @@ impl Drop for Receiver {
 struct Shared {
     capacity: usize,
     accepted: Instant,
+    prompt_tokens: usize,
     /// Wakes the engine's thread.
     producer: Arc<Wake>,
     cancelled: AtomicBool,

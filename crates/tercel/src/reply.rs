@@ -8,6 +8,7 @@ use tercel_nn::Miss;
 
 use crate::TokenId;
 use crate::context::ContextReport;
+use crate::logprobs::TokenLogprob;
 use crate::memory::Outcome;
 use crate::sampling::Settings;
 
@@ -35,6 +36,14 @@ pub enum Event {
         /// The index, from 0, of the generated token that completed this text.
         token_index: usize,
     },
+    /// How likely the model held the next tokens of the reply to be, where that was asked for: just
+    /// before the event that completes them. Joined, these are [`Reply::logprobs`].
+    Logprobs {
+        /// One for each token, never empty.
+        logprobs: Vec<TokenLogprob>,
+        /// The index, from 0, of the generated token that the first is of.
+        first_token_index: usize,
+    },
     /// The end; nothing follows.
     Done(Reply),
 }
@@ -50,6 +59,9 @@ pub struct Reply {
     pub thinking: Option<String>,
     /// The generated token ids, the end token included where there was one.
     pub tokens: Vec<TokenId>,
+    /// How likely the model held each of them to be, where that was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub logprobs: Vec<TokenLogprob>,
     /// Why it ended.
     pub stop_reason: StopReason,
     /// The stop string that ended it, where one did.

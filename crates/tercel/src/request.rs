@@ -11,6 +11,7 @@ use crate::TokenId;
 use crate::context::{ContextOverflow, ContextReport, Fit};
 use crate::error::Error;
 use crate::job::Terms;
+use crate::logprobs::MAX_TOP;
 use crate::sampling::{Sampling, sampling_setters};
 use crate::thinking::Thinking;
 
@@ -24,6 +25,8 @@ pub struct Request {
     pub(crate) sampling: Sampling,
     pub(crate) terms: Terms,
     pub(crate) template: Option<String>,
+    /// How many alternatives of each token to tell; nothing is told of them where it is `None`.
+    pub(crate) logprobs: Option<usize>,
 }
 
 /// The forms a prompt comes in.
@@ -84,6 +87,14 @@ impl Request {
         self
     }
 
+    /// Tells how likely the model held each generated token to be, with the `top` most likely ones
+    /// at its place: 0 (the token alone) to 20. See [`Reply::logprobs`](crate::Reply::logprobs).
+    #[must_use]
+    pub fn logprobs(mut self, top: usize) -> Self {
+        self.logprobs = Some(top);
+        self
+    }
+
     /// A chat template (Jinja source) for this conversation, in place of the engine's.
     #[must_use]
     pub fn template(mut self, source: impl Into<String>) -> Self {
@@ -91,8 +102,12 @@ impl Request {
         self
     }
 
-    /// Checks that nothing is asked of a prompt that only a conversation can give.
+    /// Checks that nothing is asked of a prompt that only a conversation can give, nor too much.
     pub(crate) fn check_form(&self) -> Result<(), Error> {
+        if let Some(top) = self.logprobs.filter(|top| *top > MAX_TOP) {
+            let range = format!("0 to {MAX_TOP}");
+            return Err(Error::invalid_parameter("logprobs", top.to_string(), range));
+        }
         let Sampling {
             thinking,
             max_thinking_tokens: most,
@@ -146,6 +161,7 @@ impl Request {
                 ..Terms::default()
             },
             template: None,
+            logprobs: None,
         }
     }
 }
@@ -229,6 +245,23 @@ impl Prompter<'_> {
         thinking: Thinking,
         fit: &Fit,
     ) -> Result<Prompt, Error> {
+        let (prompt, messages) = self.uncut(input, thinking)?;
+        let tokens = prompt.tokens.len();
+        if tokens <= fit.room() {
+            return Ok(prompt);
+        }
+        match messages {
+            Some(messages) => fit.cut_messages(&messages, thinking, tokens, self),
+            None => fit.cut_tokens(prompt, self.tokenizer),
+        }
+    }
+
+    /// As [`prompt`](Self::prompt), however long it is; with the messages it was made of.
+    pub(crate) fn uncut(
+        &self,
+        input: Input,
+        thinking: Thinking,
+    ) -> Result<(Prompt, Option<Vec<Message>>), Error> {
         let plain = |tokens, lost_bytes| Prompt {
             tokens,
             lost_bytes,
@@ -246,14 +279,7 @@ impl Prompter<'_> {
             Input::Tokens(tokens) => (plain(tokens, 0), None),
         };
         self.check(&prompt.tokens, "tokens")?;
-        let tokens = prompt.tokens.len();
-        if tokens <= fit.room() {
-            return Ok(prompt);
-        }
-        match messages {
-            Some(messages) => fit.cut_messages(&messages, thinking, tokens, self),
-            None => fit.cut_tokens(prompt, self.tokenizer),
-        }
+        Ok((prompt, messages))
     }
 
     /// Checks that there are tokens and that the model has each.
@@ -306,8 +332,7 @@ impl Prompter<'_> {
             return Err(Error::EmptyPrompt);
         }
         let started = Instant::now();
-        let (mut rendered, is_asked) = self.render(messages, thinking, true)?;
-        let end = thinking.settle(self.tags, is_asked, &mut rendered)?;
+        let (rendered, end) = self.to_reply(messages, thinking)?;
         let format = started.elapsed();
         Ok(Prompt {
             tokens: self.tokenizer.encode_rendered(&rendered),
@@ -319,8 +344,19 @@ impl Prompter<'_> {
         })
     }
 
+    /// What the template makes of a conversation that the model is to go on with, and how that ends.
+    pub(crate) fn to_reply(
+        &self,
+        messages: &[Message],
+        thinking: Thinking,
+    ) -> Result<(Rendered, PromptEnd), Error> {
+        let (mut rendered, is_asked) = self.render(messages, thinking, true)?;
+        let end = thinking.settle(self.tags, is_asked, &mut rendered)?;
+        Ok((rendered, end))
+    }
+
     /// What the template makes of a conversation, and whether it asks for thoughts.
-    fn render(
+    pub(crate) fn render(
         &self,
         messages: &[Message],
         thinking: Thinking,

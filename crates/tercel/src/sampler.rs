@@ -1,6 +1,6 @@
 //! The choice of the next token from one row of logits.
 //!
-//! The order: penalties, then the most likely token if the temperature is 0, else top-k,
+//! The order: bias, penalties, then the most likely token if the temperature is 0, else top-k,
 //! temperature, top-p, min-p, and one draw. Probabilities are those of the tokens that top-k left;
 //! equally likely tokens rank by id, lowest first.
 //!
@@ -25,8 +25,9 @@ pub(crate) struct InvalidLogits;
 pub(crate) struct Sampler {
     settings: Settings,
     recent: Recent,
-    /// A copy of the logits with the penalties in it; `(vocab_size)`, only with penalties on.
-    penalised: Vec<f32>,
+    /// A copy of the logits with bias and penalties in it; `(vocab_size)`, only where there are
+    /// some.
+    adjusted: Vec<f32>,
     candidates: Vec<Candidate>,
 }
 
@@ -48,14 +49,18 @@ impl Sampler {
         let Self {
             settings,
             recent,
-            penalised,
+            adjusted,
             candidates,
         } = self;
-        let logits = if penalties_are_on(settings) {
-            penalised.clear();
-            penalised.extend_from_slice(logits);
-            apply_penalties(penalised, recent, settings);
-            penalised.as_slice()
+        let is_penalised = penalties_are_on(settings);
+        let logits = if is_penalised || !settings.logit_bias.is_empty() {
+            adjusted.clear();
+            adjusted.extend_from_slice(logits);
+            apply_bias(adjusted, &settings.logit_bias);
+            if is_penalised {
+                apply_penalties(adjusted, recent, settings);
+            }
+            adjusted.as_slice()
         } else {
             logits
         };
@@ -78,6 +83,23 @@ impl Sampler {
             candidates.retain(|candidate| candidate.weight >= f64::from(settings.min_p));
         }
         draw(candidates, rng::uniform(settings.seed, step)).ok_or(InvalidLogits)
+    }
+
+    /// The `k` most likely tokens by `logits` as they are, the most likely first.
+    pub(crate) fn most_likely(
+        &mut self,
+        logits: &[f32],
+        k: usize,
+    ) -> impl Iterator<Item = TokenId> {
+        let candidates = &mut self.candidates;
+        candidates.clear();
+        if k > 0 {
+            keep_top_k(candidates, logits, k);
+            if k >= logits.len() {
+                candidates.sort_unstable_by(by_rank);
+            }
+        }
+        candidates.iter().map(|candidate| candidate.id)
     }
 
     /// Notes that `token` is now part of the text.
@@ -135,6 +157,14 @@ fn penalties_are_on(settings: &Settings) -> bool {
     settings.repetition_penalty != 1.0
         || settings.presence_penalty != 0.0
         || settings.frequency_penalty != 0.0
+}
+
+fn apply_bias(logits: &mut [f32], bias: &[(TokenId, f32)]) {
+    for &(token, bias) in bias {
+        if let Some(logit) = logits.get_mut(token as usize) {
+            *logit += bias;
+        }
+    }
 }
 
 /// The repetition penalty of Keskar et al., "CTRL", 2019, section 4.1, with negative logits

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::TokenId;
 use crate::context::ContextOverflow;
 use crate::error::Error;
 use crate::rng;
@@ -33,6 +34,9 @@ pub struct Sampling {
     pub presence_penalty: Option<f32>,
     /// -2 to 2; 0 is off.
     pub frequency_penalty: Option<f32>,
+    /// At most 1024 tokens of the vocabulary with -100 to 100 each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub logit_bias: Vec<(TokenId, f32)>,
     /// Any; left out, a random one is drawn and reported.
     pub seed: Option<u64>,
     /// At most 16 strings of 1 to 256 bytes.
@@ -54,7 +58,8 @@ pub struct Sampling {
 }
 
 impl Sampling {
-    /// Fills what `self` leaves out from `fallback`. A non-empty `stop` replaces the other's.
+    /// Fills what `self` leaves out from `fallback`. A non-empty `stop` or `logit_bias` replaces
+    /// the other's.
     #[must_use]
     pub fn or(self, fallback: &Self) -> Self {
         Self {
@@ -67,6 +72,11 @@ impl Sampling {
             repetition_window: self.repetition_window.or(fallback.repetition_window),
             presence_penalty: self.presence_penalty.or(fallback.presence_penalty),
             frequency_penalty: self.frequency_penalty.or(fallback.frequency_penalty),
+            logit_bias: if self.logit_bias.is_empty() {
+                fallback.logit_bias.clone()
+            } else {
+                self.logit_bias
+            },
             seed: self.seed.or(fallback.seed),
             stop: if self.stop.is_empty() {
                 fallback.stop.clone()
@@ -121,6 +131,18 @@ impl Sampling {
             "-2 to 2",
             around_zero,
         )?;
+        let range = "at most 1024 tokens with -100 to 100 each";
+        if self.logit_bias.len() > MAX_BIASES {
+            let count = format!("a list of {}", self.logit_bias.len());
+            return Err(Error::invalid_parameter("logit_bias", count, range));
+        }
+        for (token, bias) in &self.logit_bias {
+            // A NaN is in no range.
+            if !(-100.0..=100.0).contains(bias) {
+                let found = format!("{bias} for token {token}");
+                return Err(Error::invalid_parameter("logit_bias", found, range));
+            }
+        }
         if self.stop.len() > MAX_STOPS {
             let count = format!("a list of {}", self.stop.len());
             return Err(Error::invalid_parameter(
@@ -157,6 +179,7 @@ impl Sampling {
             repetition_window: set.repetition_window.unwrap_or(tercel.repetition_window),
             presence_penalty: set.presence_penalty.unwrap_or(tercel.presence_penalty),
             frequency_penalty: set.frequency_penalty.unwrap_or(tercel.frequency_penalty),
+            logit_bias: set.logit_bias,
             seed: set.seed.unwrap_or_else(rng::fresh_seed),
             stop: set.stop,
             ignore_eos: set.ignore_eos.unwrap_or(tercel.ignore_eos),
@@ -193,6 +216,9 @@ pub struct Settings {
     pub presence_penalty: f32,
     /// Subtracted from the logit of each recent token once per occurrence.
     pub frequency_penalty: f32,
+    /// Added to the logits of some tokens, before all else.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub logit_bias: Vec<(TokenId, f32)>,
     /// The seed of the draws.
     pub seed: u64,
     /// Texts that end the reply; none of them is part of it.
@@ -214,6 +240,19 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Checks what depends on the number of tokens that there are.
+    pub(crate) fn check_tokens(&self, vocab_size: usize) -> Result<(), Error> {
+        let mut tokens = self.logit_bias.iter().map(|(token, _)| token);
+        match tokens.find(|token| **token as usize >= vocab_size) {
+            Some(token) => Err(Error::invalid_parameter(
+                "logit_bias",
+                format!("a list with {token}"),
+                format!("ids below {vocab_size}"),
+            )),
+            None => Ok(()),
+        }
+    }
+
     /// Takes back what concerns thoughts, for a reply in which none is looked for.
     pub(crate) fn forget_thinking(&mut self) {
         let defaults = Self::default();
@@ -236,6 +275,7 @@ impl Default for Settings {
             repetition_window: 64,
             presence_penalty: 0.0,
             frequency_penalty: 0.0,
+            logit_bias: Vec::new(),
             seed: 0,
             stop: Vec::new(),
             ignore_eos: false,
@@ -327,6 +367,14 @@ macro_rules! sampling_setters {
             self
         }
 
+        /// Added to the logits of these tokens before all else: -100 to 100 each, where -100 all
+        /// but bans a token and 100 all but forces it; at most 1024 tokens.
+        #[must_use]
+        pub fn logit_bias(mut self, bias: Vec<($crate::TokenId, f32)>) -> Self {
+            self.sampling.logit_bias = bias;
+            self
+        }
+
         /// The seed of the draws: the same seed and request give the same tokens. Without one, a
         /// random seed is drawn and reported in the reply.
         #[must_use]
@@ -399,6 +447,7 @@ macro_rules! sampling_setters {
 }
 pub(crate) use sampling_setters;
 
+const MAX_BIASES: usize = 1024;
 const MAX_STOPS: usize = 16;
 const MAX_STOP_BYTES: usize = 256;
 
@@ -467,6 +516,11 @@ mod tests {
             refused(|s| s.max_thinking_tokens = Some(0)).contains("`max_thinking_tokens` is 0")
         );
         assert!(refused(|s| s.repetition_window = Some(0)).contains("`repetition_window`"));
+        for bias in [-100.1, 100.1, f32::NAN, f32::INFINITY] {
+            let message = refused(|s| s.logit_bias = vec![(1, 5.0), (7, bias)]);
+            assert!(message.starts_with(&format!("`logit_bias` is {bias} for token 7, must be")));
+        }
+        assert!(refused(|s| s.logit_bias = vec![(1, 0.0); 1025]).contains("list of 1025"));
         assert!(refused(|s| s.stop = vec!["x".into(); 17]).contains("list of 17"));
         assert!(refused(|s| s.stop = vec![String::new()]).contains("0 bytes"));
         assert!(refused(|s| s.stop = vec!["x".repeat(257)]).contains("257 bytes"));
@@ -485,6 +539,7 @@ mod tests {
                     frequency_penalty: Some(value),
                     top_k: Some(0),
                     stop: vec!["x".repeat(256); 16],
+                    logit_bias: vec![(3, 50.0 * value), (4, -50.0 * value)].repeat(512),
                     ..Sampling::default()
                 };
                 sampling.validate().expect("in range");
@@ -503,14 +558,21 @@ mod tests {
             top_k: Some(2),
             top_p: Some(0.5),
             stop: vec!["b".into()],
+            logit_bias: vec![(1, 2.0)],
             ..Sampling::default()
         };
+        let other = Sampling {
+            logit_bias: vec![(3, 4.0)],
+            ..Sampling::default()
+        };
+        assert_eq!(other.or(&model).logit_bias, [(3, 4.0)]);
         let settings = request.resolve(&model).expect("valid");
         assert_eq!(
             (settings.top_k, settings.top_p, settings.temperature),
             (1, 0.5, 0.7)
         );
         assert_eq!(settings.stop, ["a"]);
+        assert_eq!(settings.logit_bias, [(1, 2.0)]);
     }
 
     #[test]

@@ -5,18 +5,38 @@ use crate::sampler::InvalidLogits;
 
 /// `ln softmax(logits)[token]`, computed in `f64`.
 pub(crate) fn log_probability(logits: &[f32], token: TokenId) -> Result<f64, InvalidLogits> {
-    let chosen = logits.get(token as usize).copied().ok_or(InvalidLogits)?;
-    let highest = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-    let total: f64 = logits
-        .iter()
-        .map(|&logit| (f64::from(logit) - highest).exp())
-        .sum();
-    let log_probability = f64::from(chosen) - highest - total.ln();
-    // A NaN or an infinity anywhere in the row ends up here; a token of probability 0 may not.
-    if total.is_finite() && !log_probability.is_nan() {
-        Ok(log_probability)
-    } else {
-        Err(InvalidLogits)
+    LogSoftmax::of(logits)?.log_probability(token)
+}
+
+/// `ln softmax` of one row of logits, computed in `f64`.
+pub(crate) struct LogSoftmax<'a> {
+    logits: &'a [f32],
+    highest: f64,
+    /// The logarithm of the sum of `exp(logit - highest)`.
+    log_total: f64,
+}
+
+impl<'a> LogSoftmax<'a> {
+    pub(crate) fn of(logits: &'a [f32]) -> Result<Self, InvalidLogits> {
+        let highest = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+        let total: f64 = logits
+            .iter()
+            .map(|&logit| (f64::from(logit) - highest).exp())
+            .sum();
+        // A NaN or an infinity anywhere in the row ends up here.
+        if !total.is_finite() {
+            return Err(InvalidLogits);
+        }
+        Ok(Self {
+            logits,
+            highest,
+            log_total: total.ln(),
+        })
+    }
+
+    pub(crate) fn log_probability(&self, token: TokenId) -> Result<f64, InvalidLogits> {
+        let chosen = self.logits.get(token as usize).ok_or(InvalidLogits)?;
+        Ok(f64::from(*chosen) - self.highest - self.log_total)
     }
 }
 

@@ -8,7 +8,8 @@ use crate::pipe::{CancelHandle, Receiver};
 use crate::reply::{Event, Reply};
 
 /// The events of one request, in order: any number of [`Event::Thinking`], then of [`Event::Delta`],
-/// then one [`Event::Done`] or an error, then nothing.
+/// then one [`Event::Done`] or an error, then nothing. [`Event::Logprobs`] are among them where the
+/// request asked for them.
 ///
 /// `next` blocks until there is an event. A reader that lags makes its request wait, and no other;
 /// nothing is lost. Dropping the stream cancels the request.
@@ -30,6 +31,11 @@ impl Stream {
     /// A handle that cancels this request from elsewhere, such as a Ctrl-C handler.
     pub fn cancel_handle(&self) -> CancelHandle {
         self.events.cancel_handle()
+    }
+
+    /// Tokens of the prompt as they are computed: what was cut is not among them.
+    pub fn prompt_tokens(&self) -> usize {
+        self.events.prompt_tokens()
     }
 
     /// The same events for asynchronous code, whatever its runtime.
@@ -81,6 +87,11 @@ impl AsyncStream {
     /// See [`Stream::cancel_handle`].
     pub fn cancel_handle(&self) -> CancelHandle {
         self.events.cancel_handle()
+    }
+
+    /// See [`Stream::prompt_tokens`].
+    pub fn prompt_tokens(&self) -> usize {
+        self.events.prompt_tokens()
     }
 
     /// The next event; `None` after the end.

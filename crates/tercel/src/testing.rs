@@ -1,6 +1,8 @@
 //! An engine around a model made of a closure, for the tests of this crate.
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -21,6 +23,7 @@ use crate::request::Template;
 use crate::sampling::Sampling;
 use crate::scheduler::{Caps, Control, Scheduler};
 use crate::speculate::MAX_DRAFT;
+use crate::wake::Wake;
 
 /// The token that ends a reply; the ids below are the bytes.
 pub(crate) const END: TokenId = 256;
@@ -41,6 +44,8 @@ struct Fake<F> {
     identities: Vec<Identity>,
     row: F,
     rows: Vec<f32>,
+    /// Hidden states, which are the rows that the head leaves as they are.
+    hidden: Vec<f32>,
     steps: Steps,
     max_batch: usize,
     /// What a pass takes, however many tokens it has.
@@ -97,6 +102,7 @@ impl<F: FnMut(&[TokenId]) -> Vec<f32> + Send> Model for Fake<F> {
     fn forward(&mut self, chunks: &[Chunk<'_>]) -> Result<Logits<'_>, NnError> {
         thread::sleep(self.takes);
         self.rows.clear();
+        self.hidden.clear();
         let mut total = 0;
         for chunk in chunks {
             assert!(!chunk.tokens.is_empty(), "a part has tokens");
@@ -109,12 +115,15 @@ impl<F: FnMut(&[TokenId]) -> Vec<f32> + Send> Model for Fake<F> {
                 if chunk.wanted == Wanted::All || (last && chunk.wanted == Wanted::Last) {
                     self.rows.extend_from_slice(&logits);
                 }
+                if chunk.wanted == Wanted::Hidden {
+                    self.hidden.extend_from_slice(&logits);
+                }
             }
         }
         assert!(total <= self.max_batch, "a pass has room for its tokens");
         let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
         steps.push(total);
-        Ok(Logits::new(&self.rows, VOCAB_SIZE))
+        Ok(Logits::new(&self.rows, VOCAB_SIZE).with_hidden(&self.hidden, VOCAB_SIZE))
     }
 
     fn holding(&self, id: SequenceId) -> Holding {
@@ -129,7 +138,10 @@ impl<F: FnMut(&[TokenId]) -> Vec<f32> + Send> Model for Fake<F> {
     }
 
     fn usage(&self) -> KvUsage {
-        KvUsage::default()
+        KvUsage {
+            sequences: self.held.iter().flatten().count(),
+            ..KvUsage::default()
+        }
     }
 
     fn clear_prefixes(&mut self) {
@@ -203,6 +215,7 @@ fn fake<F: FnMut(&[TokenId]) -> Vec<f32> + Send>(prefill_chunk: usize, row: F) -
         identities: Vec::new(),
         row,
         rows: Vec::new(),
+        hidden: Vec::new(),
         steps: Arc::clone(&steps),
         max_batch: prefill_chunk.max(1 + MAX_DRAFT) + MAX_SEQUENCES - 1,
         takes: Duration::ZERO,
@@ -256,6 +269,28 @@ fn build(
         thread,
     });
     (engine, steps)
+}
+
+/// What comes of a future, on this thread.
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let task = Arc::new(Task(Wake::default()));
+    let waker = Waker::from(Arc::clone(&task));
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(value) => return value,
+            Poll::Pending => task.0.wait(None),
+        }
+    }
+}
+
+/// A task that is woken, and the thread that waits for that.
+struct Task(Wake);
+
+impl std::task::Wake for Task {
+    fn wake(self: Arc<Self>) {
+        self.0.call();
+    }
 }
 
 /// A model that continues any prompt of `prompt_len` tokens with `reply`, then ends.

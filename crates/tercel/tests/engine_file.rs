@@ -6,7 +6,8 @@ use std::fs;
 use std::sync::{Arc, Mutex};
 
 use tercel::{
-    Engine, Error, Message, ModelFiles, Phase, Progress, Request, Sampling, StopReason, Thinking,
+    ContextOverflow, Engine, Error, Message, ModelFiles, Phase, Progress, Request, Sampling,
+    StopReason, Thinking,
 };
 use tiny::{CONTEXT, LAYERS, TEMPLATE, TinyModel, VOCAB};
 
@@ -108,6 +109,110 @@ fn scores_do_not_depend_on_where_they_begin() {
     for from in [1, 50, 98] {
         assert_eq!(engine.score(&tokens, from).expect("scores"), all[from..]);
     }
+}
+
+#[test]
+fn the_tokens_of_a_prompt_are_known_before_it_runs() {
+    let model = TinyModel::new(&[
+        ("tokenizer.ggml.add_bos_token", true.into()),
+        ("tokenizer.ggml.bos_token_id", 7_u32.into()),
+    ]);
+    let engine = model.builder().load().expect("it loads");
+    let long = "a".repeat(2 * CONTEXT as usize);
+    let turns = |text: &str| Request::chat(vec![Message::system("s"), Message::user(text)]);
+    let requests = [
+        Request::prompt("hello"),
+        Request::tokens(vec![3, 1, 4]),
+        turns("hello"),
+        turns("hello").template("{{ messages[1].content }}"),
+    ];
+    for request in requests {
+        let tokens = engine.tokens_of(&request).expect("tokens");
+        let stream = engine.stream(request.max_new_tokens(1)).expect("accepted");
+        assert_eq!(stream.prompt_tokens(), tokens.len());
+        let stream = stream.into_async();
+        assert_eq!(stream.prompt_tokens(), tokens.len());
+        assert_eq!(
+            engine
+                .generate(Request::tokens(tokens.clone()).max_new_tokens(1))
+                .expect("a reply")
+                .usage
+                .prompt_tokens,
+            tokens.len()
+        );
+    }
+    let raw = engine.raw_tokens("hi").expect("tokens");
+    assert_eq!(raw, [7, 104, 105]);
+    assert_eq!(
+        engine.tokens_of(&Request::prompt("hi")).expect("tokens"),
+        raw
+    );
+
+    // What is too long is counted whole, and cut only where it runs.
+    let request = turns(&long).context_overflow(ContextOverflow::TruncateMiddle);
+    let whole = engine.tokens_of(&request).expect("tokens").len();
+    assert!(whole > long.len());
+    let cut = engine.stream(request.max_new_tokens(4)).expect("accepted");
+    let most = cut.prompt_tokens();
+    assert!(most < CONTEXT as usize, "{most} tokens");
+    assert_eq!(cut.wait().expect("a reply").usage.prompt_tokens, most);
+
+    for (request, kind) in [
+        (Request::prompt(""), "empty_prompt"),
+        (Request::tokens(vec![VOCAB as u32]), "invalid_parameter"),
+        (Request::chat(Vec::new()), "empty_messages"),
+        (
+            Request::prompt("x").thinking(Thinking::On),
+            "invalid_parameter",
+        ),
+    ] {
+        assert_eq!(
+            engine.tokens_of(&request).expect_err("refused").kind(),
+            kind
+        );
+    }
+    assert_eq!(
+        engine.raw_tokens("").expect_err("refused").kind(),
+        "empty_prompt"
+    );
+}
+
+#[test]
+fn a_conversation_is_rendered_with_and_without_the_beginning_of_a_reply() {
+    let template = "{% for m in messages %}{{ m.role }}: {{ m.content }};{% endfor %}\
+        {% if add_generation_prompt %}assistant:{% endif %}";
+    let model = TinyModel::new(&[("tokenizer.chat_template", template.into())]);
+    let engine = model.builder().load().expect("it loads");
+    let messages = [Message::user("hi"), Message::assistant("yes")];
+    for (to_reply, want) in [
+        (false, "user: hi;assistant: yes;"),
+        (true, "user: hi;assistant: yes;assistant:"),
+    ] {
+        assert_eq!(engine.render(&messages, to_reply).expect("text"), want);
+        let kind = engine.render(&[], to_reply).expect_err("refused").kind();
+        assert_eq!(kind, "empty_messages");
+    }
+}
+
+#[test]
+fn a_bias_on_a_token_that_there_is_not_is_refused() {
+    let model = TinyModel::new(&[]);
+    let engine = model.builder().load().expect("it loads");
+    let with = |token, bias| {
+        let request = Request::prompt("x").logit_bias(vec![(token, bias)]);
+        engine.generate(request.max_new_tokens(5).ignore_eos(true))
+    };
+    let forced = with(VOCAB as u32 - 1, 100.0).expect("a reply");
+    assert_eq!(forced.tokens, [VOCAB as u32 - 1; 5]);
+    let json = serde_json::to_value(&forced.settings).expect("serializes");
+    assert_eq!(json["logit_bias"], serde_json::json!([[256, 100.0]]));
+    let error = with(VOCAB as u32, 1.0).expect_err("refused");
+    let want = "`logit_bias` is a list with 257, must be ids below 257";
+    assert_eq!(error.to_string(), want);
+    assert_eq!(
+        with(1, 100.5).expect_err("refused").kind(),
+        "invalid_parameter"
+    );
 }
 
 #[test]

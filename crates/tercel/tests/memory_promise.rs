@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use tercel::memory::{Ledger, LedgerOptions, measure};
-use tercel::{Engine, Error, KvType, Request};
+use tercel::{Engine, Error, KvType, Pooling, Request};
 
 const CHILD: &str = "TERCEL_TEST_MEASURE";
 const MODELS: [&str; 2] = ["TERCEL_TEST_SMOLLM2", "TERCEL_TEST_GEMMA3"];
@@ -21,7 +21,7 @@ fn file(variable: &str) -> String {
     })
 }
 
-/// The child: loads, writes a few tokens, and prints what was promised and what it has.
+/// The child: loads, writes a few tokens, makes a vector, and prints what was promised and what it has.
 #[test]
 fn child() {
     let Ok(what) = std::env::var(CHILD) else {
@@ -42,7 +42,10 @@ fn child() {
         .load()
         .expect("a model");
     let request = Request::prompt("One, two, three").max_new_tokens(8);
-    engine.generate(request).expect("a reply");
+    engine.generate(request.logprobs(20)).expect("a reply");
+    let text = engine.raw_tokens(&"One, two, three. ".repeat(32));
+    let text = text.expect("tokens");
+    engine.embed(&text, Pooling::Mean).expect("a vector");
     let measured = measure().expect("Linux tells").own_bytes;
     println!(
         "measured {measured} promised {}",

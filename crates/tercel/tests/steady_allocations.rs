@@ -39,16 +39,18 @@ fn steady_decoding_allocates_nothing_but_text() {
         let family = Family::open(name);
         let engine = family.builder().threads(2).load().unwrap();
         for crowd in [1, 4] {
-            for temperature in [0.0, 0.8] {
+            for (temperature, bias) in [(0.0, None), (0.8, None), (0.8, Some((3, 1.5)))] {
                 let requests: Vec<_> = (0..crowd)
                     .map(|seed| {
                         Request::tokens(family.tokens(seed, 20))
                             .seed(seed)
                             .temperature(temperature)
+                            .logit_bias(bias.into_iter().collect())
                             .ignore_eos(true)
                     })
                     .collect();
-                let what = format!("{name}, {crowd} at once, temperature {temperature}");
+                let what =
+                    format!("{name}, {crowd} at once, temperature {temperature}, bias {bias:?}");
                 check(&engine, &requests, &what);
             }
         }

@@ -23,7 +23,7 @@ use crate::backend::{
 use crate::kv::{KvCache, LayerKv, SequenceId};
 use crate::loader::{Mixture, Plan, Recurrent, pack_error};
 use crate::planner::Workspace;
-use crate::runner::{Chunk, Options, Packed};
+use crate::runner::{Chunk, Options, Packed, Wanted};
 use crate::workers::{self, Workers};
 use mixture::Routes;
 
@@ -60,8 +60,10 @@ struct Pass {
     tokens: Vec<u32>,
     /// Sequence and position of each token.
     places: Vec<(SequenceId, usize)>,
-    /// Indices of the tokens whose logits are wanted.
+    /// Indices of the tokens whose logits are wanted, then of those whose hidden states are.
     outputs: Vec<usize>,
+    /// How many of them are the first.
+    predicting: usize,
 }
 
 /// Bytes of the activations and the scratch of a pass.
@@ -217,6 +219,15 @@ impl Cpu {
                 .extend(positions.map(|position| (sequence, position)));
             pass.outputs
                 .extend(first + tokens.len() - wanted.of(tokens.len())..pass.tokens.len());
+        }
+        pass.predicting = pass.outputs.len();
+        let mut first = 0;
+        for chunk in chunks {
+            let tokens = first..first + chunk.tokens.len();
+            first = tokens.end;
+            if chunk.wanted == Wanted::Hidden {
+                pass.outputs.extend(tokens);
+            }
         }
         for (rope, table) in self.weights.ropes.iter().zip(&mut self.rope_tables) {
             let dims = 2 * rope.frequencies.len();
@@ -495,6 +506,11 @@ impl Backend for Cpu {
             }
         });
         out
+    }
+
+    fn predicting(&self, x: Act) -> Act {
+        let rows = self.pass.predicting;
+        Act { rows, ..x }
     }
 
     fn mark(&mut self) -> Mark {

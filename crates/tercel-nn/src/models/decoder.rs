@@ -5,7 +5,7 @@ use tercel_kernels::ops::gated::Activation;
 
 use super::Model;
 use crate::NnError;
-use crate::backend::{Act, Backend, Matrix, MixtureId, RopeId, Vector, project};
+use crate::backend::{Act, Backend, Matrix, MixtureId, Outputs, RopeId, Vector, project};
 use crate::layers::{Attention, FeedForward, Linear, Norms};
 use crate::loader::Loader;
 use crate::runner::ModelInfo;
@@ -125,7 +125,7 @@ impl Model for Decoder {
         &self.info
     }
 
-    fn forward(&self, run: &mut dyn Backend) -> Act {
+    fn forward(&self, run: &mut dyn Backend) -> Outputs {
         let x = run.embed(self.embedding);
         for layer in &self.layers {
             let mark = run.mark();
@@ -138,9 +138,6 @@ impl Model for Decoder {
             layer.mlp.add_to(run, x, h);
             run.release(mark);
         }
-        let x = run.outputs(x);
-        let x = run.rms_norm(x, self.norm, self.eps);
-        let [logits] = project(run, x, [self.head]);
-        logits
+        Outputs::compute(run, x, self.norm, self.eps, self.head)
     }
 }

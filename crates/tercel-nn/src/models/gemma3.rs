@@ -7,7 +7,7 @@ use tercel_kernels::ops::rope::Pairing;
 
 use super::{Family, Model, rotary, windows};
 use crate::NnError;
-use crate::backend::{Act, Backend, Matrix, Rope, RopeId, Vector, project};
+use crate::backend::{Backend, Matrix, Outputs, Rope, RopeId, Vector};
 use crate::layers::{Attention, FeedForward, Linear, Norms};
 use crate::loader::Loader;
 use crate::runner::ModelInfo;
@@ -142,7 +142,7 @@ impl Model for Gemma3 {
         &self.info
     }
 
-    fn forward(&self, run: &mut dyn Backend) -> Act {
+    fn forward(&self, run: &mut dyn Backend) -> Outputs {
         let x = run.embed(self.embedding);
         run.scale(x, (self.info.hidden_size as f32).sqrt());
         for layer in &self.layers {
@@ -161,9 +161,6 @@ impl Model for Gemma3 {
             run.add(x, h);
             run.release(mark);
         }
-        let x = run.outputs(x);
-        let x = run.rms_norm(x, self.norm, self.eps);
-        let [logits] = project(run, x, [self.head]);
-        logits
+        Outputs::compute(run, x, self.norm, self.eps, self.head)
     }
 }

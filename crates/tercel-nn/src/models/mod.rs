@@ -14,7 +14,7 @@ use tercel_formats::checkpoint::{Checkpoint, Field, Packaging};
 use tercel_kernels::Target;
 
 use crate::NnError;
-use crate::backend::{Act, Backend};
+use crate::backend::{Backend, Outputs};
 use crate::loader::{Loader, Plan, Spelling};
 use crate::runner::ModelInfo;
 
@@ -23,8 +23,8 @@ pub(crate) trait Model: Send {
     /// Its sizes.
     fn info(&self) -> &ModelInfo;
 
-    /// The logits of the wanted outputs, `(outputs, vocab_size)`.
-    fn forward(&self, run: &mut dyn Backend) -> Act;
+    /// What is wanted of the tokens of the pass.
+    fn forward(&self, run: &mut dyn Backend) -> Outputs;
 }
 
 type Constructor = fn(&mut Loader<'_, '_>) -> Result<Box<dyn Model>, NnError>;

@@ -8,7 +8,7 @@ use tercel_kernels::ops::rope::Pairing;
 
 use super::{Family, Model, rotary};
 use crate::NnError;
-use crate::backend::{Act, AttentionId, Backend, Matrix, RopeId, Vector, project};
+use crate::backend::{Act, AttentionId, Backend, Matrix, Outputs, RopeId, Vector};
 use crate::layers::{FeedForward, GatedDelta, Linear, Norms, attend, linear};
 use crate::loader::Loader;
 use crate::runner::ModelInfo;
@@ -222,7 +222,7 @@ impl Model for Qwen35 {
         &self.info
     }
 
-    fn forward(&self, run: &mut dyn Backend) -> Act {
+    fn forward(&self, run: &mut dyn Backend) -> Outputs {
         let x = run.embed(self.embedding);
         for layer in &self.layers {
             let mark = run.mark();
@@ -236,9 +236,6 @@ impl Model for Qwen35 {
             layer.down.add_to(run, x, h);
             run.release(mark);
         }
-        let x = run.outputs(x);
-        let x = run.rms_norm(x, self.norm, self.eps);
-        let [logits] = project(run, x, [self.head]);
-        logits
+        Outputs::compute(run, x, self.norm, self.eps, self.head)
     }
 }

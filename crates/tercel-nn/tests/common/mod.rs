@@ -76,7 +76,11 @@ fn checkpoints() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../test-data/checkpoints")
 }
 
-fn numbers<T>(file: &SafeTensors<'_>, name: &str, number: impl Fn([u8; 4]) -> T) -> Vec<T> {
+pub(crate) fn numbers<T>(
+    file: &SafeTensors<'_>,
+    name: &str,
+    number: impl Fn([u8; 4]) -> T,
+) -> Vec<T> {
     let bytes = file.tensor(name).unwrap().data().to_vec();
     bytes
         .chunks_exact(4)

@@ -74,6 +74,8 @@ impl Iterator for ChatStream<'_> {
             Some(Ok(Event::Done(reply))) => {
                 self.end(Said::of(reply), reply.stop_reason != StopReason::Cancelled);
             }
+            // A chat asks for none.
+            Some(Ok(Event::Logprobs { .. })) => {}
             Some(Err(_)) | None => self.end(Said::default(), false),
         }
         event

@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::ops::Deref;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use super::shared::Shared;
 use crate::engine::Engine;
@@ -10,7 +12,7 @@ use crate::error::Error;
 use crate::pipe::CancelHandle;
 use crate::reply::{Event, Reply};
 use crate::request::Request;
-use crate::stream::Stream;
+use crate::stream::{AsyncStream, Stream};
 
 /// A model that is ready, for as long as this is held: it is neither evicted nor unloaded.
 ///
@@ -65,6 +67,27 @@ impl Lease {
                 self.record(Err(&error));
                 Err(error)
             }
+        }
+    }
+
+    /// As [`Engine::stream_async`]; the stream keeps the model too.
+    ///
+    /// # Errors
+    /// Those of [`Engine::stream_async`].
+    pub fn stream_async(&self, request: Request) -> Result<LeaseAsyncStream, Error> {
+        let LeaseStream { stream, lease } = self.stream(request)?;
+        Ok(LeaseAsyncStream {
+            stream: stream.into_async(),
+            lease,
+        })
+    }
+
+    /// Tells the host how a request has ended, where the event is its end.
+    fn record_event(&self, event: &Result<Event, Error>) {
+        match event {
+            Ok(Event::Done(reply)) => self.record(Ok(reply)),
+            Ok(_) => {}
+            Err(error) => self.record(Err(error)),
         }
     }
 
@@ -132,6 +155,11 @@ impl LeaseStream {
         self.stream.cancel_handle()
     }
 
+    /// As [`Stream::prompt_tokens`].
+    pub fn prompt_tokens(&self) -> usize {
+        self.stream.prompt_tokens()
+    }
+
     /// As [`Stream::wait`].
     ///
     /// # Errors
@@ -151,11 +179,7 @@ impl Iterator for LeaseStream {
 
     fn next(&mut self) -> Option<Self::Item> {
         let event = self.stream.next()?;
-        match &event {
-            Ok(Event::Done(reply)) => self.lease.record(Ok(reply)),
-            Ok(_) => {}
-            Err(error) => self.lease.record(Err(error)),
-        }
+        self.lease.record_event(&event);
         Some(event)
     }
 }
@@ -163,6 +187,62 @@ impl Iterator for LeaseStream {
 impl fmt::Debug for LeaseStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LeaseStream")
+            .field("model", &self.lease.hold.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The events of one request, as [`AsyncStream`] gives them, with the lease that they need.
+pub struct LeaseAsyncStream {
+    // Dropped first: the request ends before its model may go.
+    stream: AsyncStream,
+    lease: Lease,
+}
+
+impl LeaseAsyncStream {
+    /// As [`Stream::cancel`].
+    pub fn cancel(&self) {
+        self.stream.cancel();
+    }
+
+    /// As [`Stream::cancel_handle`].
+    pub fn cancel_handle(&self) -> CancelHandle {
+        self.stream.cancel_handle()
+    }
+
+    /// As [`Stream::prompt_tokens`].
+    pub fn prompt_tokens(&self) -> usize {
+        self.stream.prompt_tokens()
+    }
+
+    /// What keeps the model.
+    pub fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    /// The next event; `None` after the end.
+    pub async fn next_event(&mut self) -> Option<Result<Event, Error>> {
+        let event = self.stream.next_event().await?;
+        self.lease.record_event(&event);
+        Some(event)
+    }
+}
+
+impl futures_core::Stream for LeaseAsyncStream {
+    type Item = Result<Event, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let event = ready!(Pin::new(&mut self.stream).poll_next(context));
+        if let Some(event) = &event {
+            self.lease.record_event(event);
+        }
+        Poll::Ready(event)
+    }
+}
+
+impl fmt::Debug for LeaseAsyncStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LeaseAsyncStream")
             .field("model", &self.lease.hold.name)
             .finish_non_exhaustive()
     }

@@ -49,7 +49,7 @@ use std::time::Duration;
 pub use admission::{Admission, Denied, Grant};
 use clock::{Clock, Monotonic};
 pub use error::{Failure, HostError};
-pub use lease::{Lease, LeaseStream};
+pub use lease::{Lease, LeaseAsyncStream, LeaseStream};
 use shared::{Settings, Shared};
 use slot::{Availability, Slot};
 pub use spec::ModelSpec;

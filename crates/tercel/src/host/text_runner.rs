@@ -311,7 +311,7 @@ impl TextRunner {
         for event in stream.by_ref() {
             match event {
                 Ok(Event::Delta { text, .. }) => on_text(&text),
-                Ok(Event::Thinking { .. }) => {}
+                Ok(Event::Thinking { .. } | Event::Logprobs { .. }) => {}
                 Ok(Event::Done(reply)) => result = Ok(reply),
                 Err(error) => result = Err(error.into()),
             }

@@ -196,7 +196,7 @@ impl Chunks {
                 self.index += 1;
                 (Some(Ok(chunk)), false)
             }
-            Some(Ok(Event::Thinking { .. })) => (None, false),
+            Some(Ok(Event::Thinking { .. } | Event::Logprobs { .. })) => (None, false),
             Some(Ok(Event::Done(reply))) => (
                 Some(Ok(to_value(&StreamChunk::last(self.index, &reply)))),
                 true,

@@ -12,6 +12,7 @@ fn reply(stop_reason: StopReason) -> Reply {
         text: String::new(),
         thinking: None,
         tokens: Vec::new(),
+        logprobs: Vec::new(),
         stop_reason,
         stop_sequence: None,
         usage: Usage::default(),

@@ -22,7 +22,7 @@ fn job(number: usize) -> Job {
 fn number(job: &Job) -> usize {
     match job {
         Job::Score(request) => request.from,
-        Job::Generate(_) => usize::MAX,
+        Job::Generate(_) | Job::Embed(_) => usize::MAX,
     }
 }
 

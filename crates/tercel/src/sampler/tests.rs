@@ -96,13 +96,14 @@ proptest! {
     }
 
     #[test]
-    fn penalties_follow_their_formula(
+    fn bias_and_penalties_follow_their_formula(
         logits in vec(-10.0_f32..10.0, 20),
         text in vec(0_u32..20, 0..60),
         window in 1_usize..80,
         repetition_penalty in 0.5_f32..2.0,
         presence_penalty in -2.0_f32..2.0,
         frequency_penalty in -2.0_f32..2.0,
+        bias in vec((0_u32..20, -100.0_f32..100.0), 0..4),
         split in 0_usize..60,
     ) {
         let settings = Settings {
@@ -111,11 +112,13 @@ proptest! {
             repetition_penalty,
             presence_penalty,
             frequency_penalty,
+            logit_bias: bias.clone(),
             ..settings()
         };
         let recent = &text[text.len().saturating_sub(window)..];
         let expected: Vec<f32> = (0..20_u32).map(|id| {
-            let logit = logits[id as usize];
+            let own = bias.iter().filter(|(token, _)| *token == id);
+            let logit = own.fold(logits[id as usize], |logit, (_, bias)| logit + bias);
             let count = recent.iter().filter(|&&token| token == id).count();
             if count == 0 {
                 return logit;
@@ -130,7 +133,20 @@ proptest! {
         sampler.begin(&settings, &text[..split]);
         text[split..].iter().for_each(|&token| sampler.accept(token));
         sampler.sample(0, &logits).expect("finite logits");
-        prop_assert_eq!(&sampler.penalised, &expected);
+        prop_assert_eq!(&sampler.adjusted, &expected);
+    }
+
+    #[test]
+    fn the_most_likely_tokens_come_in_order(
+        logits in vec((-40_i32..40).prop_map(|n| n as f32 / 4.0), 1..300),
+        k in 0_usize..30,
+    ) {
+        let mut ranked: Vec<usize> = (0..logits.len()).collect();
+        ranked.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
+        ranked.truncate(k);
+        let want: Vec<TokenId> = ranked.into_iter().map(token_id).collect();
+        let mut sampler = Sampler::default();
+        prop_assert_eq!(sampler.most_likely(&logits, k).collect::<Vec<_>>(), want);
     }
 }
 
@@ -326,5 +342,21 @@ fn time_of_a_large_vocabulary() {
             std::hint::black_box(sampler.sample(step, &logits).expect("finite logits"));
         }
         println!("{name}: {:.0} us", start.elapsed().as_secs_f64() * 1e4);
+    }
+}
+
+#[test]
+fn a_bias_forces_and_bans_tokens_whatever_the_temperature() {
+    let logits = [3.0, 8.0, -2.0, 5.0];
+    for temperature in [0.0, 0.7, 2.0] {
+        let with = |token, bias| Settings {
+            temperature,
+            logit_bias: vec![(token, bias)],
+            ..settings()
+        };
+        for step in 0..50 {
+            assert_eq!(sample(&with(2, 100.0), step, &logits), 2);
+            assert_ne!(sample(&with(1, -100.0), step, &logits), 1);
+        }
     }
 }

@@ -11,8 +11,9 @@ use super::reply::Writing;
 use super::watch::{Watch, Watched};
 use crate::TokenId;
 use crate::draft::{Drafter, Follower, Want};
+use crate::embed::Pooled;
 use crate::error::Error;
-use crate::job::Score;
+use crate::job::{Embed, Score};
 use crate::memory::{Action, Monitor};
 use crate::model::Model;
 use crate::pace::Pace;
@@ -39,6 +40,7 @@ pub(super) struct Active {
 pub(super) enum Work {
     Write(Box<Writing>),
     Score { request: Score, scores: Vec<f64> },
+    Embed { request: Embed, pooled: Pooled },
 }
 
 /// An active request's part of a pass.
@@ -88,7 +90,7 @@ impl Active {
     /// Tokens that are still to be computed.
     pub(super) fn pending(&self) -> usize {
         let last = match &self.work {
-            Work::Write(_) => 0,
+            Work::Write(_) | Work::Embed { .. } => 0,
             Work::Score { .. } => 1,
         };
         self.tokens.len() - last - self.held
@@ -97,7 +99,7 @@ impl Active {
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         match &self.work {
             Work::Write(writing) => writing.next_deadline(),
-            Work::Score { .. } => None,
+            Work::Score { .. } | Work::Embed { .. } => None,
         }
     }
 
@@ -124,7 +126,7 @@ impl Active {
         room.min(writing.left().saturating_sub(1))
     }
 
-    /// Takes what a pass has computed for a part of it.
+    /// Takes what a pass has computed for a part of it: rows of logits, or hidden states.
     pub(super) fn settle(
         &mut self,
         part: &Part,
@@ -157,20 +159,23 @@ impl Active {
                 let is_done = self.held + 1 == self.tokens.len() && self.held > request.from;
                 outcome(0, is_done.then_some(Ok(StopReason::Eos)))
             }
+            Work::Embed { pooled, .. } => {
+                rows.for_each(|row| pooled.push(logits.hidden(row)));
+                let is_done = self.held == self.tokens.len();
+                outcome(0, is_done.then_some(Ok(StopReason::Eos)))
+            }
             Work::Write(writing) => {
                 let mut accepted = 0;
                 let mut end = None;
                 for (i, row) in rows.enumerate() {
-                    let row = logits.row(row);
-                    // A padded vocabulary has rows that are no token's.
-                    let row = &row[..row.len().min(tokenizer.vocab_size())];
-                    let Ok(token) = writing.sample(row) else {
+                    let Ok((token, logprob)) = writing.sample(logits.row(row), tokenizer) else {
                         let tokens = self.held;
                         end = Some(Err(Error::InvalidLogits { tokens }));
                         break;
                     };
                     let before = self.tokens.len();
-                    let reason = writing.accept(token, &mut self.tokens, tokenizer, max_context);
+                    let tokens = &mut self.tokens;
+                    let reason = writing.accept(token, logprob, tokens, tokenizer, max_context);
                     end = reason.map(Ok);
                     let is_right = guesses.get(i) == Some(&token);
                     if end.is_some() || !is_right || self.tokens.len() != before + 1 {
@@ -199,9 +204,17 @@ impl Part {
     /// Rows of logits that it asks for.
     pub(super) fn rows(&self) -> usize {
         match self.wanted {
-            Wanted::None => 0,
+            Wanted::None | Wanted::Hidden => 0,
             Wanted::Last => 1,
             Wanted::All => self.tokens,
+        }
+    }
+
+    /// Hidden states that it asks for.
+    pub(super) fn hidden(&self) -> usize {
+        match self.wanted {
+            Wanted::Hidden => self.tokens,
+            _ => 0,
         }
     }
 }

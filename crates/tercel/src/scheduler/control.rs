@@ -1,7 +1,9 @@
 //! How an engine ends its thread, and learns how it ended.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use tercel_nn::KvUsage;
 
 use crate::error::Error;
 
@@ -10,6 +12,8 @@ use crate::error::Error;
 pub(crate) struct Control {
     stopping: AtomicBool,
     failure: OnceLock<String>,
+    /// What is at work, and what it holds. Held as long as a copy takes.
+    at_work: Mutex<(usize, KvUsage)>,
 }
 
 impl Control {
@@ -20,6 +24,16 @@ impl Control {
 
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// Notes how many requests are at work, and what they and the cache hold.
+    pub(super) fn note(&self, running: usize, kv: KvUsage) {
+        *self.at_work.lock().unwrap_or_else(PoisonError::into_inner) = (running, kv);
+    }
+
+    /// What [`note`](Self::note) said last.
+    pub(crate) fn at_work(&self) -> (usize, KvUsage) {
+        *self.at_work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes why the thread has ended by itself.

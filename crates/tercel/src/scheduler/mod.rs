@@ -18,10 +18,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
-use tercel_nn::{Chunk, Identity, NnError, Wanted};
+use tercel_nn::{Chunk, Identity, KvUsage, NnError, Wanted};
 use tercel_text::Tokenizer;
 
 use crate::draft::Drafter;
+use crate::embed::{Pooled, Pooling};
 use crate::error::Error;
 use crate::job::Job;
 use crate::model::{MAX_ROWS, Model};
@@ -77,6 +78,7 @@ impl<M: Model> Scheduler<M> {
         queue: Arc<Queue>,
         caps: Caps,
     ) -> Self {
+        control.note(0, model.usage());
         Self {
             model,
             drafter: None,
@@ -103,6 +105,7 @@ impl<M: Model> Scheduler<M> {
             let message = format!("the engine's thread panicked: {}", panic_message(&*panic));
             self.control.fail(message);
         }
+        self.control.note(0, KvUsage::default());
         // Who waits for a request at work learns it from its dropped channel.
         for job in self.queue.close() {
             let error = self.control.closed();
@@ -120,6 +123,7 @@ impl<M: Model> Scheduler<M> {
             }
             self.sweep();
             let wait = self.admit();
+            self.note();
             if !self.pass() {
                 let deadlines = self.active.iter().filter_map(Active::next_deadline);
                 let until = deadlines
@@ -133,18 +137,29 @@ impl<M: Model> Scheduler<M> {
             match active.work {
                 Work::Write(writing) => writing.finish(StopReason::Cancelled),
                 Work::Score { request, .. } => Job::Score(request).fail(Error::EngineClosed),
+                Work::Embed { request, .. } => Job::Embed(request).fail(Error::EngineClosed),
             }
         }
+    }
+
+    /// Lets those who ask know how much is at work.
+    fn note(&self) {
+        self.control.note(self.active.len(), self.model.usage());
     }
 
     /// Ends what was cancelled or is too late, at work or waiting.
     fn sweep(&mut self) {
         let now = Instant::now();
         for i in (0..self.active.len()).rev() {
-            let Work::Write(writing) = &self.active[i].work else {
-                continue;
+            let interrupted = match &self.active[i].work {
+                Work::Write(writing) => writing.interrupted(now),
+                Work::Embed { request, .. } => {
+                    let is_abandoned = request.answer.is_abandoned();
+                    is_abandoned.then_some(StopReason::Cancelled)
+                }
+                Work::Score { .. } => None,
             };
-            if let Some(reason) = writing.interrupted(now) {
+            if let Some(reason) = interrupted {
                 self.end(i, Ok(reason));
             }
         }
@@ -197,6 +212,15 @@ impl<M: Model> Scheduler<M> {
             }
             // The last token is only predicted.
             Job::Score(request) => (&request.tokens, request.from, 0, Identity::default()),
+            Job::Embed(request) => {
+                let tokens = &request.tokens;
+                // What the cache holds of a token is not its hidden state.
+                let reusable = match request.pooling {
+                    Pooling::Mean => 0,
+                    Pooling::Last => tokens.len() - 1,
+                };
+                (tokens, reusable, 0, Identity::default())
+            }
         };
         let together: usize = self.active.iter().map(|active| active.prompt).sum();
         if !self.active.is_empty() && together + tokens.len() > self.caps.max_batch_tokens {
@@ -241,6 +265,11 @@ impl<M: Model> Scheduler<M> {
                 let tokens = std::mem::take(&mut request.tokens);
                 let scores = Vec::with_capacity(tokens.len() - request.from);
                 (tokens, Work::Score { request, scores })
+            }
+            Job::Embed(mut request) => {
+                let tokens = std::mem::take(&mut request.tokens);
+                let pooled = Pooled::new(request.pooling);
+                (tokens, Work::Embed { request, pooled })
             }
         };
         let follower = match (&mut self.drafter, &work) {
@@ -292,11 +321,16 @@ impl<M: Model> Scheduler<M> {
         let mut outcomes: SmallVec<[Outcome; INLINE]> = SmallVec::new();
         match computed {
             Ok(logits) => {
-                let mut row = 0;
+                let (mut row, mut hidden) = (0, 0);
                 for part in &parts {
                     let active = &mut self.active[part.active];
-                    let rows = row..row + part.rows();
-                    row = rows.end;
+                    // A part has rows of one kind.
+                    let (next, n) = match part.wanted {
+                        Wanted::Hidden => (&mut hidden, part.hidden()),
+                        _ => (&mut row, part.rows()),
+                    };
+                    let rows = *next..*next + n;
+                    *next = rows.end;
                     let settled =
                         active.settle(part, &logits, rows, &self.tokenizer, self.caps.max_context);
                     outcomes.push(settled);
@@ -391,7 +425,12 @@ impl<M: Model> Scheduler<M> {
                     n = n.min(request.from - active.held);
                     Wanted::None
                 }
-                Work::Write(_) => Wanted::None,
+                Work::Embed { request, .. }
+                    if request.pooling == Pooling::Mean || n == active.pending() =>
+                {
+                    Wanted::Hidden
+                }
+                Work::Write(_) | Work::Embed { .. } => Wanted::None,
             };
             if n == 0 || (wanted == Wanted::Last && rows == max_rows) {
                 continue;
@@ -469,12 +508,14 @@ impl<M: Model> Scheduler<M> {
             sequence,
             follower,
             watched,
+            prompt,
             work,
             ..
         } = self.active.remove(active);
         let tokens = match &work {
             Work::Write(writing) => writing.reply.tokens.len(),
             Work::Score { scores, .. } => scores.len(),
+            Work::Embed { .. } => 0,
         };
         self.watch
             .end(&watched, tokens, self.model.holding(sequence));
@@ -482,12 +523,19 @@ impl<M: Model> Scheduler<M> {
         if let (Some(drafter), Some(follower)) = (&mut self.drafter, follower) {
             drafter.leave(&follower);
         }
+        // Whoever has read the end finds it gone.
+        self.note();
         match (work, end) {
             (Work::Write(writing), Ok(reason)) => writing.finish(reason),
             (Work::Write(writing), Err(error)) => writing.events.finish(None, Err(error)),
             (Work::Score { request, scores }, end) => {
                 // A caller that has gone needs no answer.
                 let _ = request.result.send(end.map(|_| scores));
+            }
+            (Work::Embed { request, pooled }, end) => {
+                let invalid = |_| Error::InvalidLogits { tokens: prompt };
+                let pooled = end.and_then(|_| pooled.finish().map_err(invalid));
+                request.answer.give(pooled);
             }
         }
     }

@@ -6,6 +6,7 @@ use tercel_text::{ReplyPiece, ReplyStream, Tokenizer};
 
 use crate::TokenId;
 use crate::job::{Generate, Terms};
+use crate::logprobs::TokenLogprob;
 use crate::pipe::Sender;
 use crate::reply::{Event, Reply, StopReason};
 use crate::sampler::{InvalidLogits, Sampler};
@@ -24,6 +25,10 @@ pub(super) struct Writing {
     pub(super) events: Sender,
     terms: Terms,
     started: Instant,
+    /// How many alternatives of each token to tell, where anything is told.
+    logprobs: Option<usize>,
+    /// How many log-probabilities the reader was sent.
+    sent_logprobs: usize,
     /// Tokens at the last look at the memory.
     looked_at: usize,
     /// Whether the memory budget has made the reply shorter.
@@ -43,6 +48,7 @@ impl Writing {
             end,
             closing,
             terms,
+            logprobs,
             events,
             ..
         } = request;
@@ -52,9 +58,11 @@ impl Writing {
         reply.timings.set_start(started - events.accepted());
         let mut sampler = Sampler::default();
         sampler.begin(&reply.settings, &prompt);
-        reply
-            .tokens
-            .reserve(reply.settings.max_new_tokens.min(1024));
+        let most = reply.settings.max_new_tokens.min(1024);
+        reply.tokens.reserve(most);
+        if logprobs.is_some() {
+            reply.logprobs.reserve(most);
+        }
         let writing = Self {
             text: ReplyStream::new(tags, end, &reply.settings.stop),
             reply,
@@ -65,6 +73,8 @@ impl Writing {
             events,
             terms,
             started,
+            logprobs,
+            sent_logprobs: 0,
             looked_at: 0,
             is_capped: false,
             first: None,
@@ -121,12 +131,20 @@ impl Writing {
         [whole, token].into_iter().flatten().min()
     }
 
-    /// Draws the next token.
-    pub(super) fn sample(&mut self, logits: &[f32]) -> Result<TokenId, InvalidLogits> {
+    /// Draws the next token from a row of logits, and says how likely it was where that is wanted.
+    pub(super) fn sample(
+        &mut self,
+        row: &[f32],
+        tokenizer: &Tokenizer,
+    ) -> Result<(TokenId, Option<TokenLogprob>), InvalidLogits> {
         let started = Instant::now();
-        let token = self.sampler.sample(self.step(), logits);
+        // A padded vocabulary has rows that are no token's.
+        let logits = &row[..row.len().min(tokenizer.vocab_size())];
+        let token = self.sampler.sample(self.step(), logits)?;
+        let of = |top| TokenLogprob::of(token, row, top, &mut self.sampler, tokenizer);
+        let logprob = self.logprobs.map(of).transpose()?;
         self.reply.timings.sampling_seconds += started.elapsed().as_secs_f64();
-        token
+        Ok((token, logprob))
     }
 
     /// Makes `token` part of the reply, and whatever must follow it. `tokens` are those of prompt
@@ -134,23 +152,26 @@ impl Writing {
     pub(super) fn accept(
         &mut self,
         token: TokenId,
+        logprob: Option<TokenLogprob>,
         tokens: &mut Vec<TokenId>,
         tokenizer: &Tokenizer,
         max_context: usize,
     ) -> Option<StopReason> {
-        let end = self.add(token, tokens, tokenizer, max_context);
+        let end = self.add(token, logprob, tokens, tokenizer, max_context);
         if end.is_some() || !self.must_close(tokens.len(), max_context) {
             return end;
         }
         let closing = std::mem::take(&mut self.closing);
-        closing
-            .into_iter()
-            .find_map(|token| self.add(token, tokens, tokenizer, max_context))
+        closing.into_iter().find_map(|token| {
+            let given = self.logprobs.map(|_| TokenLogprob::given(token, tokenizer));
+            self.add(token, given, tokens, tokenizer, max_context)
+        })
     }
 
     fn add(
         &mut self,
         token: TokenId,
+        logprob: Option<TokenLogprob>,
         tokens: &mut Vec<TokenId>,
         tokenizer: &Tokenizer,
         max_context: usize,
@@ -162,6 +183,7 @@ impl Writing {
         let reply = &mut self.reply;
         let token_index = reply.tokens.len();
         reply.tokens.push(token);
+        reply.logprobs.extend(logprob);
         tokens.push(token);
         if tokenizer.is_end(token) && !reply.settings.ignore_eos {
             return Some(StopReason::Eos);
@@ -173,11 +195,16 @@ impl Writing {
             reply.usage.thinking_tokens = reply.tokens.len();
         }
         let stopped = piece.stopped;
-        for event in split(piece, token_index, reply) {
+        let mut events = split(piece, token_index, reply).peekable();
+        if events.peek().is_some() {
+            self.send_logprobs();
+        }
+        for event in events {
             if self.events.send(event).is_break() {
                 return Some(StopReason::Cancelled);
             }
         }
+        let reply = &mut self.reply;
         if let Some(stop) = stopped {
             reply.stop_sequence = reply.settings.stop.get(stop).cloned();
             Some(StopReason::StopSequence)
@@ -207,8 +234,26 @@ impl Writing {
         self.text.is_thinking() && left > 0 && (is_over || left <= settings.min_answer_tokens)
     }
 
+    /// Sends the log-probabilities that were not sent yet. Whether the reader has gone is told by
+    /// what is sent next.
+    fn send_logprobs(&mut self) {
+        if !self.events.is_streaming() {
+            return;
+        }
+        let all = &self.reply.logprobs;
+        let first_token_index = std::mem::replace(&mut self.sent_logprobs, all.len());
+        let logprobs = all[first_token_index..].to_vec();
+        if !logprobs.is_empty() {
+            let _ = self.events.send(Event::Logprobs {
+                logprobs,
+                first_token_index,
+            });
+        }
+    }
+
     /// Ends the reply, with the text that was held back until now.
     pub(super) fn finish(mut self, reason: StopReason) {
+        self.send_logprobs();
         let mut reply = self.reply;
         let rest = if reason == StopReason::StopSequence {
             ReplyPiece::default()
@@ -247,7 +292,11 @@ pub(super) fn expire(request: Generate) {
 }
 
 /// Adds a piece to the reply, and gives its events.
-fn split(piece: ReplyPiece, token_index: usize, reply: &mut Reply) -> impl Iterator<Item = Event> {
+fn split(
+    piece: ReplyPiece,
+    token_index: usize,
+    reply: &mut Reply,
+) -> impl Iterator<Item = Event> + use<> {
     let ReplyPiece { thought, text, .. } = piece;
     reply.text.push_str(&text);
     if !thought.is_empty() {

@@ -8,7 +8,7 @@ use crate::testing::{
     MAX_SEQUENCES, QUEUE, VOCAB_SIZE, chaotic, engine, engine_that_guesses, engine_with_chunks,
     engine_with_draft, says,
 };
-use crate::{Engine, Error, Event, Reply, Request, StopReason, TokenId};
+use crate::{Activity, Engine, Error, Event, Reply, Request, StopReason, TokenId};
 
 use super::*;
 use crate::score::log_probability;
@@ -20,7 +20,7 @@ fn read(stream: crate::Stream) -> (Vec<(String, usize)>, Reply) {
         match event.expect("no error") {
             Event::Delta { text, token_index } => deltas.push((text, token_index)),
             Event::Done(reply) => return (deltas, reply),
-            Event::Thinking { .. } => panic!("it does not think"),
+            other => panic!("{other:?}, which was not asked for"),
         }
     }
     panic!("the stream ended without a reply");
@@ -277,7 +277,7 @@ fn a_cancelled_stream_ends_within_a_token_and_keeps_what_was_said() {
         match event.expect("no error") {
             Event::Delta { text, .. } => said.push_str(&text),
             Event::Done(reply) => end = Some(reply),
-            Event::Thinking { .. } => panic!("it does not think"),
+            other => panic!("{other:?}, which was not asked for"),
         }
     }
     let reply = end.expect("a reply");
@@ -461,6 +461,56 @@ fn a_full_queue_is_an_error_and_order_is_kept() {
             last = reply.timings.queue_seconds;
         }
     }
+}
+
+#[test]
+fn activity_is_told_while_a_pass_runs_and_is_none_once_a_request_has_ended() {
+    let pass = Duration::from_millis(400);
+    let (engine, _) = engine(10_000, move |held| {
+        if held.len() > 100 {
+            thread::sleep(pass);
+        }
+        chaotic(held)
+    });
+    let request = || prompt(2).max_new_tokens(3);
+    let idle = engine.activity();
+    assert_eq!(idle, Activity::default());
+    let busy = fill(&engine);
+    let waiting = engine.stream(request()).expect("accepted");
+    let activity = engine.activity();
+    assert_eq!((activity.running, activity.waiting), (MAX_SEQUENCES, 1));
+    assert_eq!(activity.kv.sequences, MAX_SEQUENCES);
+    drop(busy);
+    waiting.wait().expect("a reply");
+    let until_idle = || {
+        let started = Instant::now();
+        while engine.activity() != idle {
+            assert!(started.elapsed() < pass, "{:?}", engine.activity());
+        }
+    };
+    until_idle();
+    // Whoever has read the end finds the request gone.
+    engine.generate(request()).expect("a reply");
+    assert_eq!(engine.activity(), idle);
+    engine.score(&[1, 2, 3], 0).expect("scores");
+    assert_eq!(engine.activity(), idle);
+    engine.embed(&[1, 2, 3], Pooling::Mean).expect("a vector");
+    assert_eq!(engine.activity(), idle);
+    // Requests whose readers leave are gone at once.
+    for read_before in [0, 1] {
+        let mut stream = engine.stream(prompt(2)).expect("accepted");
+        stream.by_ref().take(read_before).for_each(drop);
+        drop(stream);
+        until_idle();
+    }
+
+    // A pass that goes on for long is not waited for.
+    let long = engine.stream(prompt(99)).expect("accepted");
+    thread::sleep(pass / 2);
+    let asked = Instant::now();
+    assert_eq!(engine.activity().running, 1);
+    assert!(asked.elapsed() < pass / 4);
+    drop(long);
 }
 
 #[test]

@@ -34,6 +34,7 @@ fn read(engine: &Engine, request: Request) -> (String, String, Reply) {
             }
             Event::Delta { text: more, .. } => text.push_str(&more),
             Event::Done(reply) => return (thought, text, reply),
+            other => panic!("{other:?}, which was not asked for"),
         }
     }
     panic!("the stream ended without a reply");

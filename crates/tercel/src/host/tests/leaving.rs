@@ -1,6 +1,10 @@
 //! Models that leave the memory: asked to, idle, or for another one.
 
+use futures_core::Stream;
+
 use super::*;
+use crate::reply::{Event, StopReason};
+use crate::testing::block_on;
 
 #[test]
 fn an_unload_ends_a_load_and_tells_who_waited() {
@@ -58,6 +62,64 @@ fn an_unload_waits_for_what_runs_but_not_for_ever() {
     });
     assert_eq!(host.status("m").expect("known").state, State::Uninitialized);
     host.unload("m").expect("nothing to do");
+}
+
+#[test]
+fn an_asynchronous_stream_keeps_the_model_and_tells_how_it_ended() {
+    fn may_sit_in_a_task<T: Send + 'static>(it: T) -> T {
+        it
+    }
+    let host = Host::builder()
+        .model("m", plain())
+        .drain_timeout(Duration::from_millis(10))
+        .build()
+        .expect("a host");
+    // The lease that it comes from goes at once.
+    let stream = |request: Request| {
+        let lease = host.get("m").expect("ready");
+        may_sit_in_a_task(lease.stream_async(request).expect("accepted"))
+    };
+    let end = |mut stream: LeaseAsyncStream| {
+        block_on(async {
+            while let Some(event) = stream.next_event().await {
+                if let Event::Done(reply) = event? {
+                    assert!(stream.next_event().await.is_none());
+                    return Ok::<_, Error>(reply);
+                }
+            }
+            panic!("the stream ended without a reply")
+        })
+    };
+    let faults = || host.status("m").expect("known").faults;
+
+    let failing = stream(ask("Xbc"));
+    assert_eq!((failing.prompt_tokens(), failing.lease().name()), (3, "m"));
+    let error = host.unload("m").expect_err("it is in use");
+    assert_eq!(error.kind(), "model_in_use");
+    assert_eq!(end(failing).expect_err("it fails").kind(), "invalid_logits");
+    assert_eq!(faults(), 1);
+    assert_eq!(end(stream(ask("abc"))).expect("a reply").tokens.len(), 2);
+    assert_eq!(faults(), 0);
+
+    // The same as any asynchronous stream.
+    let mut polled = std::pin::pin!(stream(ask("Xbc")));
+    let next = std::future::poll_fn(|context| polled.as_mut().poll_next(context));
+    assert!(block_on(next).expect("an event").is_err());
+    assert_eq!(faults(), 1);
+
+    let endless = stream(ask("abc").max_new_tokens(900));
+    endless.cancel_handle().cancel();
+    let reply = end(endless).expect("a reply");
+    assert_eq!(reply.stop_reason, StopReason::Cancelled);
+
+    let engine = host.get("m").expect("ready").engine().clone();
+    drop(stream(ask("abc").max_new_tokens(900)));
+    let started = Instant::now();
+    while engine.activity().running + engine.activity().waiting > 0 {
+        assert!(started.elapsed() < PATIENCE, "{:?}", engine.activity());
+    }
+    let refused = host.get("m").expect("ready").stream_async(ask(""));
+    assert_eq!(refused.expect_err("refused").kind(), "empty_prompt");
 }
 
 #[test]
