@@ -40,7 +40,7 @@ def test_the_vector_of_the_scheme():
 @pytest.fixture(scope="module")
 def guarded(binary, model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("guarded")
-    with Server(binary, model, folder, "--keys-env", environment=KEYS) as server:
+    with Server(binary, model, folder, "--keys-from-env", environment=KEYS) as server:
         yield server.await_ready()
 
 
@@ -193,7 +193,7 @@ def test_a_wide_bind_without_keys_is_refused(binary, model, tmp_path, launch):
         assert code == 1, stderr
         assert "--insecure" in stderr and "key" in stderr, stderr
     launch("--host", "0.0.0.0", "--insecure", ready=False)
-    launch("--host", "0.0.0.0", "--keys-env", environment=KEYS, ready=False)
+    launch("--host", "0.0.0.0", "--keys-from-env", environment=KEYS, ready=False)
 
 
 def test_a_file_of_keys_must_be_the_owners_alone(binary, model, tmp_path, launch):

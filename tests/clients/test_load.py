@@ -7,9 +7,8 @@ import pytest
 from serving import MODEL, until
 from wire import sse
 
-SEQUENCES = 2
-# What runs and what waits (the engine's queue).
-CAPACITY = SEQUENCES + 64
+SEQUENCES, WAITING = 2, 30
+CAPACITY = SEQUENCES + WAITING
 ASKED = 4 * CAPACITY
 TOKENS = 6
 
@@ -71,9 +70,8 @@ def unchunked(data):
 @pytest.mark.timeout(180)
 def test_four_times_over_capacity_nobody_is_lost_or_answered_twice(launch, tmp_path):
     log = tmp_path / "log.jsonl"
-    server = launch(
-        "--max-context", "256", "--max-sequences", str(SEQUENCES), "--log-file", str(log)
-    )
+    bounds = ("--max-sequences", str(SEQUENCES), "--max-waiting", str(WAITING))
+    server = launch("--max-context", "256", *bounds, "--log-file", str(log))
     words = markers(server, ASKED)
 
     async def everybody():

@@ -65,7 +65,10 @@ fn command(workspace: &Workspace) -> PathBuf {
 fn python() -> Option<&'static str> {
     let can = |name: &&str| {
         let mut python = Command::new(name);
-        python.args(["-c", "import ensurepip, venv, sys; assert sys.version_info >= (3, 10)"]);
+        python.args([
+            "-c",
+            "import ensurepip, venv, sys; assert sys.version_info >= (3, 10)",
+        ]);
         let quiet = python.stdin(Stdio::null()).stdout(Stdio::null());
         quiet
             .stderr(Stdio::null())
@@ -100,7 +103,13 @@ fn installed(workspace: &Workspace, python: &str, requirements: &Path) -> Result
     let mut make = Command::new(python);
     process::run(make.args(["-m", "venv"]).arg(&environment), INSTALL)?;
     let mut install = Command::new(&inside);
-    install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
+    install.args([
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+    ]);
     install.args([OsStr::new("--requirement"), requirements.as_os_str()]);
     process::run(&mut install, INSTALL)?;
     fs::write(&stamp, wanted)?;
@@ -117,9 +126,13 @@ mod tests {
 
     #[test]
     fn every_requirement_is_one_exact_version() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(FOLDER);
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("..")
+            .join(FOLDER);
         let text = fs::read_to_string(path.join(REQUIREMENTS)).unwrap();
-        let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let lines = text
+            .lines()
+            .filter(|line| !line.is_empty() && !line.starts_with('#'));
         let pinned: Vec<&str> = lines.map(|line| line.split_once("==").unwrap().0).collect();
         for client in ["openai", "anthropic", "ollama", "litellm", "schemathesis"] {
             assert!(pinned.contains(&client), "{client}");

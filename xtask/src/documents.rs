@@ -15,6 +15,9 @@ const LIBRARY: &str = "crates/tercel/src/lib.rs";
 /// Where each direct dependency has a row that starts with its name.
 const DEPENDENCIES: &str = "docs/dependencies.md";
 
+/// Directories of builds and of packages, whose documents are not ours.
+const OTHERS: [&str; 2] = ["target", "node_modules"];
+
 /// Checks every Markdown file outside build directories, and the table of dependencies.
 pub(crate) fn check(workspace: &Workspace) -> Result<()> {
     let root = workspace.root();
@@ -132,7 +135,7 @@ fn documents(directory: &Path) -> Result<Vec<PathBuf>> {
             .to_string_lossy()
             .into_owned();
         if path.is_dir() {
-            if !name.starts_with('.') && name != "target" {
+            if !name.starts_with('.') && !OTHERS.contains(&&*name) {
                 found.extend(documents(&path)?);
             }
         } else if name.ends_with(".md") {

@@ -183,6 +183,11 @@ impl EngineArgs {
         keep_to(self.cores.as_ref())
     }
 
+    /// Whether only what is on this machine may be used.
+    pub(crate) fn is_offline(&self) -> bool {
+        self.offline
+    }
+
     /// The builder with the values that were given.
     pub(crate) fn apply(&self, builder: EngineBuilder) -> EngineBuilder {
         let mut builder = builder.offline(self.offline).exact(self.exact);

@@ -11,7 +11,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::commands::{
     bench, config, convert, fit, inspect, kv_size, list, perplexity, prompt, pull, rm, run,
-    tokenize, tune, validate, verify,
+    serve, tokenize, tune, validate, verify,
 };
 use crate::context::Context;
 use crate::failure::Failure;
@@ -33,11 +33,13 @@ use crate::output::{Output, stderr_line};
   tercel run \"Why is the sky blue?\"           ask the default model
   tercel run gemma3:270m \"Once upon a time\"   ask another one
   tercel run                                  chat
+  tercel serve                                answer other programs, and a page to chat on
   tercel pull smollm2:135m                    fetch a model for later",
     after_long_help = "Examples:
   tercel run \"Why is the sky blue?\"           ask the default model
   tercel run gemma3:270m \"Once upon a time\"   ask another one
   tercel run                                  chat
+  tercel serve                                answer other programs, and a page to chat on
   tercel pull smollm2:135m                    fetch a model for later
 
 Environment:
@@ -75,6 +77,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Run(Box<run::Args>),
+    Serve(Box<serve::Args>),
     Pull(pull::Args),
     List(list::Args),
     Rm(rm::Args),
@@ -110,7 +113,7 @@ impl Command {
             Self::Fit(args) => args.json,
             Self::KvSize(args) => args.json,
             Self::Config(args) => args.json(),
-            Self::Pull(_) | Self::Rm(_) => false,
+            Self::Serve(_) | Self::Pull(_) | Self::Rm(_) => false,
         }
     }
 }
@@ -132,6 +135,7 @@ pub(crate) fn main() -> ExitCode {
     };
     let result = panic::catch_unwind(AssertUnwindSafe(|| match command {
         Command::Run(args) => run::run(*args, &context),
+        Command::Serve(args) => serve::run(&args, &context),
         Command::Pull(args) => pull::run(&args, &context),
         Command::List(args) => list::run(&args, &context),
         Command::Rm(args) => rm::run(&args, &context),

@@ -7,6 +7,7 @@ use tercel::cores::CoresError;
 use tercel::source::SourceError;
 use tercel_eval::EvalError;
 use tercel_quantize::ConvertError;
+use tercel_server::{KeysError, ServerError};
 
 /// Why a command did not run to its end.
 #[derive(Debug)]
@@ -108,6 +109,25 @@ impl From<Error> for Failure {
 impl From<SourceError> for Failure {
     fn from(error: SourceError) -> Self {
         Self::told(error.kind(), error.to_string(), error.hint())
+    }
+}
+
+impl From<ServerError> for Failure {
+    fn from(error: ServerError) -> Self {
+        let kind = match &error {
+            ServerError::NoKeys { .. } => "no_keys",
+            ServerError::Bind { .. } => "cannot_listen",
+            ServerError::InvalidParameter { .. } => "invalid_parameter",
+            ServerError::Models(error) => error.kind(),
+            _ => "server_failed",
+        };
+        Self::told(kind, error.to_string(), error.hint())
+    }
+}
+
+impl From<KeysError> for Failure {
+    fn from(error: KeysError) -> Self {
+        Self::told("invalid_keys", error.to_string(), error.hint())
     }
 }
 

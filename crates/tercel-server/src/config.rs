@@ -37,6 +37,8 @@ pub struct Config {
     pub max_model_bytes: Option<u64>,
     /// Whether `/api/pull` may fetch models and add them.
     pub allow_pull: bool,
+    /// Whether SIGTERM ends the server as its [`StopHandle`](crate::StopHandle) does, on Unix.
+    pub stop_on_sigterm: bool,
 }
 
 impl Default for Config {
@@ -54,6 +56,7 @@ impl Default for Config {
             idle_ttl: None,
             max_model_bytes: None,
             allow_pull: false,
+            stop_on_sigterm: false,
         }
     }
 }

@@ -22,7 +22,7 @@ pub(crate) struct Models {
 
 impl Models {
     /// Registers what the configuration names; nothing is loaded yet.
-    pub(crate) fn new(config: &Config) -> Result<Self, tercel::host::HostError> {
+    pub(crate) fn new(config: &Config) -> Result<Self, HostError> {
         let mut builder = Host::builder();
         if let Some(ttl) = config.idle_ttl {
             builder = builder.idle_ttl(ttl);

@@ -163,6 +163,9 @@ impl Server {
         let result = runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(listener)?;
             let loads = tokio::spawn(preload(app.clone()));
+            if app.config.stop_on_sigterm {
+                stop_on_sigterm(StopHandle(stage.clone()))?;
+            }
             let router = routes::router(&app);
             accept::serve(listener, &app, &router, stage.subscribe()).await;
             loads.abort();
@@ -225,6 +228,25 @@ fn listener(address: SocketAddr) -> io::Result<TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// Ends the server with the signal by which systems end services.
+#[cfg(unix)]
+fn stop_on_sigterm(server: StopHandle) -> io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut signals = signal(SignalKind::terminate())?;
+    tokio::spawn(async move {
+        while signals.recv().await.is_some() {
+            server.stop();
+        }
+    });
+    Ok(())
+}
+
+#[cfg(not(unix))]
+#[expect(clippy::unnecessary_wraps, reason = "as where there are signals")]
+fn stop_on_sigterm(_: StopHandle) -> io::Result<()> {
+    Ok(())
 }
 
 /// Loads the models that are to be there from the start, one after the other: they share the

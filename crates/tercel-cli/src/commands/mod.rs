@@ -12,6 +12,7 @@ pub(crate) mod prompt;
 pub(crate) mod pull;
 pub(crate) mod rm;
 pub(crate) mod run;
+pub(crate) mod serve;
 pub(crate) mod tokenize;
 pub(crate) mod tune;
 pub(crate) mod validate;

@@ -49,7 +49,7 @@ impl Served {
                 "/slow",
                 get(async move || {
                     let held = Held::new(&slow);
-                    sleep(Duration::from_millis(500)).await;
+                    sleep(Duration::from_millis(1500)).await;
                     drop(held);
                     "done"
                 }),
@@ -190,7 +190,7 @@ async fn a_peer_that_goes_away_frees_its_request() {
         served.until_held(1, SOON).await;
         drop(client);
         // Before the handler of `/slow` would have ended by itself.
-        served.until_held(0, Duration::from_millis(300)).await;
+        served.until_held(0, Duration::from_secs(1)).await;
     }
 }
 

@@ -123,7 +123,6 @@ fn for_ollama(object: &mut Map<String, Value>) {
 
 #[cfg(test)]
 mod tests {
-    use axum::Json;
     use axum::response::IntoResponse;
 
     use super::*;
@@ -205,9 +204,12 @@ mod tests {
     #[tokio::test]
     async fn what_is_no_error_or_a_handlers_own_is_left() {
         let own = json!({"ready": false, "reason": "loading"});
-        let unready = (StatusCode::SERVICE_UNAVAILABLE, Json(own.clone())).into_response();
+        let json = [(header::CONTENT_TYPE, "application/json")];
+        let body = own.to_string();
+        let unready = (StatusCode::SERVICE_UNAVAILABLE, json.clone(), body.clone());
+        let unready = unready.into_response();
         assert_eq!(shaped("/readyz", unready).await.1, own);
-        let fine = Json(own.clone()).into_response();
+        let fine = (json, body).into_response();
         assert_eq!(shaped("/v1/messages", fine).await.1, own);
         let theirs = json!({"error": "a text", "code": "x"});
         let error = ApiError::bad_request("x", "a text").respond_with(theirs.clone());

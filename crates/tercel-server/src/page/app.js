@@ -87,16 +87,23 @@ composer.focus();
 loadModels();
 
 async function loadModels() {
+  let isNews = modelsProblem !== null;
   try {
     models = await fetchModels(settings.key);
     modelsProblem = null;
     // A key that is there now may be the way out of what failed.
-    for (const [id, problem] of problems) if (problem.status === 401) problems.delete(id);
+    for (const [id, problem] of problems) {
+      if (problem.status !== 401) continue;
+      problems.delete(id);
+      isNews = true;
+    }
   } catch (error) {
     modelsProblem = error;
+    isNews = true;
   }
   drawModels();
-  if (!runs.has(current.id)) draw();
+  if (isNews && !runs.has(current.id)) draw();
+  else drawMeter();
 }
 
 function send(text) {

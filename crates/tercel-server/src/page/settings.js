@@ -5,11 +5,11 @@ const KEY = "tercel.key";
 
 /** The numbers that a request may carry. An empty one is left to the model. */
 export const NUMBERS = [
-  { name: "temperature", label: "Temperature", hint: "0 always takes the likeliest word", min: 0, max: 2, step: 0.05 },
-  { name: "top_p", label: "Top p", hint: "share of the likely words", min: 0.01, max: 1, step: 0.01 },
-  { name: "top_k", label: "Top k", hint: "number of likely words, 0 for all", min: 0, max: 100000, step: 1 },
-  { name: "max_tokens", label: "Max tokens", hint: "length of a reply", min: 1, max: 1000000, step: 1 },
-  { name: "seed", label: "Seed", hint: "same seed, same reply", min: 0, max: Number.MAX_SAFE_INTEGER, step: 1 },
+  { name: "temperature", label: "Temperature", hint: "0 always takes the likeliest word", min: 0, max: 2 },
+  { name: "top_p", label: "Top p", hint: "share of the likely words", min: 0.01, max: 1 },
+  { name: "top_k", label: "Top k", hint: "number of likely words, 0 for all", min: 0, max: 100000, isWhole: true },
+  { name: "max_tokens", label: "Max tokens", hint: "length of a reply", min: 1, max: 1000000, isWhole: true },
+  { name: "seed", label: "Seed", hint: "same seed, same reply", min: 0, max: Number.MAX_SAFE_INTEGER, isWhole: true },
 ];
 
 const DEFAULTS = { model: "", system: "", theme: "auto" };
@@ -70,7 +70,7 @@ export function problem(number, text) {
   const range = `${number.min} to ${number.max}`;
   if (!Number.isFinite(value)) return `must be a number from ${range}`;
   if (value < number.min || value > number.max) return `must be from ${range}`;
-  if (number.step === 1 && !Number.isInteger(value)) return "must be a whole number";
+  if (number.isWhole && !Number.isInteger(value)) return "must be a whole number";
   return "";
 }
 

@@ -58,7 +58,7 @@ export class Sheet {
     const input = h("input", {
       id: number.name,
       type: "text",
-      inputmode: number.step === 1 ? "numeric" : "decimal",
+      inputmode: number.isWhole ? "numeric" : "decimal",
       autocomplete: "off",
       placeholder: "Default",
       "aria-describedby": hintId,

@@ -114,3 +114,107 @@ async fn page(State(app): State<Shared>) -> impl IntoResponse {
         app.metrics.render(&app),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use axum::Router;
+    use axum::body::Body;
+    use axum::extract::Request;
+    use serde_json::{Value, json};
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::app::App;
+    use crate::config::{Config, ServedModel};
+    use crate::log::testing::Lines;
+    use crate::models::Models;
+
+    /// A server whose only model cannot be loaded.
+    fn app() -> (Shared, Router) {
+        let broken = || tercel::Engine::builder("/nowhere/at/all.gguf");
+        let config = Config {
+            models: vec![ServedModel::new("broken", "nowhere", broken)],
+            ..Config::default()
+        };
+        let models = Models::new(&config).expect("valid models");
+        let log = Lines::default().log(&config.log);
+        let app = Arc::new(App::new(config, models, log));
+        let (router, _) = router().split_for_parts();
+        (app.clone(), router.with_state(app))
+    }
+
+    async fn get(router: &Router, path: &str) -> (u16, String, String) {
+        let request = Request::get(path).body(Body::empty()).expect("a request");
+        let response = router.clone().oneshot(request).await.expect("it answers");
+        let status = response.status().as_u16();
+        let content_type = response.headers()[header::CONTENT_TYPE]
+            .to_str()
+            .expect("text");
+        let content_type = content_type.to_owned();
+        let body = axum::body::to_bytes(response.into_body(), 1 << 20)
+            .await
+            .expect("a body");
+        (
+            status,
+            content_type,
+            String::from_utf8(body.to_vec()).expect("text"),
+        )
+    }
+
+    fn json_of(text: &str) -> Value {
+        serde_json::from_str(text).expect("an object")
+    }
+
+    #[tokio::test]
+    async fn a_server_runs_whatever_its_models_do() {
+        let (app, router) = app();
+        for path in ["/healthz", "/health"] {
+            let (status, _, body) = get(&router, path).await;
+            let body = json_of(&body);
+            assert_eq!((status, &body["ok"]), (200, &json!(true)));
+            assert!(body["uptime_seconds"].as_f64() >= Some(0.0));
+        }
+        let status = app.models.status("broken").expect("known");
+        assert!(
+            !status.is_loading && status.loads == 0,
+            "no model was touched"
+        );
+    }
+
+    #[tokio::test]
+    async fn readiness_is_told_with_its_reason() {
+        let (app, router) = app();
+        for path in ["/readyz", "/ready"] {
+            let (status, _, body) = get(&router, path).await;
+            let expected = json!({"ready": false, "reason": "model_unloaded"});
+            assert_eq!((status, json_of(&body)), (503, expected));
+        }
+        app.models
+            .lease("broken")
+            .await
+            .expect_err("it does not load");
+        let (status, _, body) = get(&router, "/readyz").await;
+        let body = json_of(&body);
+        assert_eq!((status, &body["reason"]), (500, &json!("model_error")));
+        assert!(body["last_error"].is_string());
+        app.drain();
+        let (status, _, body) = get(&router, "/readyz").await;
+        assert_eq!(
+            (status, json_of(&body)["reason"].clone()),
+            (503, json!("draining"))
+        );
+    }
+
+    #[tokio::test]
+    async fn metrics_are_text() {
+        let (_app, router) = app();
+        let (status, content_type, body) = get(&router, "/metrics").await;
+        assert_eq!((status, &*content_type), (200, metrics::CONTENT_TYPE));
+        assert!(
+            body.contains("\ntercel_model_loaded{model=\"broken\"} 0\n"),
+            "{body}"
+        );
+    }
+}

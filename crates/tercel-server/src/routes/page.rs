@@ -38,7 +38,11 @@ macro_rules! file {
 }
 
 const FILES: &[File] = &[
-    File { path: "/", content_type: HTML, content: include_bytes!("../page/index.html") },
+    File {
+        path: "/",
+        content_type: HTML,
+        content: include_bytes!("../page/index.html"),
+    },
     file!("style.css", CSS),
     file!("prose.css", CSS),
     file!("icon.svg", SVG),
@@ -101,7 +105,9 @@ fn answer(file: &File, tag: Option<&HeaderValue>, headers: &HeaderMap) -> Respon
 /// Whether `If-None-Match` names the tag; proxies that compress make it a weak one.
 fn is_among(tag: &HeaderValue, headers: &HeaderMap) -> bool {
     let known = headers.get_all(header::IF_NONE_MATCH).iter();
-    let mut known = known.filter_map(|value| value.to_str().ok()).flat_map(|it| it.split(','));
+    let mut known = known
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|it| it.split(','));
     known.any(|one| {
         let one = one.trim();
         one == "*" || one.strip_prefix("W/").unwrap_or(one) == tag
@@ -110,7 +116,11 @@ fn is_among(tag: &HeaderValue, headers: &HeaderMap) -> bool {
 
 fn tag(content: &[u8]) -> Option<HeaderValue> {
     let digest = Sha256::digest(content);
-    let digits: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let digits: String = digest
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     HeaderValue::try_from(format!("\"{digits}\"")).ok()
 }
 
@@ -138,13 +148,31 @@ mod tests {
             let response = ask(file.path, None).await;
             assert_eq!(response.status(), StatusCode::OK, "{}", file.path);
             let headers = response.headers();
-            assert_eq!(headers[header::CONTENT_TYPE], file.content_type, "{}", file.path);
-            assert_eq!(headers[header::CONTENT_SECURITY_POLICY], POLICY, "{}", file.path);
-            assert_eq!(headers[header::X_CONTENT_TYPE_OPTIONS], "nosniff", "{}", file.path);
+            assert_eq!(
+                headers[header::CONTENT_TYPE],
+                file.content_type,
+                "{}",
+                file.path
+            );
+            assert_eq!(
+                headers[header::CONTENT_SECURITY_POLICY],
+                POLICY,
+                "{}",
+                file.path
+            );
+            assert_eq!(
+                headers[header::X_CONTENT_TYPE_OPTIONS],
+                "nosniff",
+                "{}",
+                file.path
+            );
             let body = response.into_body().collect().await.unwrap().to_bytes();
             assert_eq!(body, file.content, "{}", file.path);
         }
-        assert_eq!(ask("/page/other.js", None).await.status(), StatusCode::NOT_FOUND);
+        assert_eq!(
+            ask("/page/other.js", None).await.status(),
+            StatusCode::NOT_FOUND
+        );
     }
 
     #[tokio::test]
@@ -174,7 +202,14 @@ mod tests {
             let text = std::str::from_utf8(file.content).unwrap();
             // A namespace is a name, not an address.
             let text = text.replace("http://www.w3.org/2000/svg", "");
-            for word in ["http://", "https://", "innerHTML", "eval(", "document.write", "style="] {
+            for word in [
+                "http://",
+                "https://",
+                "innerHTML",
+                "eval(",
+                "document.write",
+                "style=",
+            ] {
                 assert!(!text.contains(word), "{}: {word}", file.path);
             }
         }
@@ -187,7 +222,11 @@ mod tests {
             for import in text.split(" from \"./").skip(1) {
                 let name = import.split('"').next().unwrap();
                 let path = format!("/page/{name}");
-                assert!(FILES.iter().any(|file| file.path == path), "{}: {name}", file.path);
+                assert!(
+                    FILES.iter().any(|file| file.path == path),
+                    "{}: {name}",
+                    file.path
+                );
             }
         }
     }

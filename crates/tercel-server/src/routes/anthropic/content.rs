@@ -13,6 +13,7 @@ use crate::error::ApiError;
 
 /// One turn.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
+#[schema(as = anthropic::Turn)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Turn {
     /// `user`, `assistant` or `system`.
@@ -22,6 +23,7 @@ pub(super) struct Turn {
 
 /// A text, or blocks of it.
 #[derive(Clone, Debug, ToSchema)]
+#[schema(as = anthropic::Content)]
 #[serde(untagged)]
 pub(super) enum Content {
     /// The whole text.
@@ -32,6 +34,7 @@ pub(super) enum Content {
 
 /// A piece of a turn.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
+#[schema(as = anthropic::Block)]
 pub(super) struct Block {
     /// `text`, or `thinking` of an earlier reply.
     #[serde(rename = "type")]
@@ -53,7 +56,6 @@ pub(super) struct Block {
     citations: Option<Value>,
     /// What other types have.
     #[serde(flatten)]
-    #[schema(value_type = Object)]
     others: Map<String, Value>,
 }
 

@@ -10,6 +10,7 @@ use crate::ids::RequestId;
 
 /// The body of an error, and the data of the event `error`.
 #[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = anthropic::AnthropicError)]
 pub(super) struct AnthropicError {
     /// `error`.
     #[serde(rename = "type")]

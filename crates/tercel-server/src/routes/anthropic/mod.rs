@@ -36,6 +36,7 @@ pub(crate) fn router() -> OpenApiRouter<Shared> {
 #[utoipa::path(
     post,
     path = "/v1/messages",
+    operation_id = "anthropic_messages",
     tag = "anthropic",
     request_body = MessagesRequest,
     responses(
@@ -67,6 +68,7 @@ async fn messages(
 #[utoipa::path(
     post,
     path = "/v1/messages/count_tokens",
+    operation_id = "anthropic_count_tokens",
     tag = "anthropic",
     request_body = CountTokensRequest,
     responses(

@@ -9,6 +9,7 @@ use crate::work::{Finished, TercelBlock};
 
 /// A reply of `/v1/messages`.
 #[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = anthropic::MessageReply)]
 pub(super) struct MessageReply {
     id: String,
     /// `message`.
@@ -28,6 +29,7 @@ pub(super) struct MessageReply {
 
 /// A piece of a reply.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = anthropic::ReplyBlock)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(super) enum ReplyBlock {
     /// What the model thought.
@@ -42,6 +44,7 @@ pub(super) enum ReplyBlock {
 
 /// Tokens of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = anthropic::ReplyUsage)]
 pub(super) struct ReplyUsage {
     /// Those of the prompt that had to be computed.
     pub(super) input_tokens: usize,
@@ -54,6 +57,7 @@ pub(super) struct ReplyUsage {
 
 /// A reply of `/v1/messages/count_tokens`.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[schema(as = anthropic::TokenCount)]
 pub(super) struct TokenCount {
     /// Tokens of the whole prompt, template included.
     pub(super) input_tokens: usize,

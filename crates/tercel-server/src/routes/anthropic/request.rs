@@ -12,6 +12,7 @@ use crate::work::{Ask, Input};
 
 /// A question to `/v1/messages`.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
+#[schema(as = anthropic::MessagesRequest)]
 #[serde(deny_unknown_fields)]
 pub(super) struct MessagesRequest {
     model: String,
@@ -48,6 +49,7 @@ pub(super) struct MessagesRequest {
 
 /// A question to `/v1/messages/count_tokens`.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
+#[schema(as = anthropic::CountTokensRequest)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CountTokensRequest {
     model: String,
@@ -67,6 +69,7 @@ pub(super) struct CountTokensRequest {
 
 /// Whether the model is to think before it answers; left out, as its template has it.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
+#[schema(as = anthropic::ThinkingConfig)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub(super) enum ThinkingConfig {
     /// It thinks.
@@ -83,6 +86,7 @@ pub(super) enum ThinkingConfig {
 
 /// What is shown of a thought: all of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[schema(as = anthropic::Display)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Display {
     /// The thought as the model gave it.
@@ -93,6 +97,7 @@ pub(super) enum Display {
 
 /// Tiers of the public service.
 #[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
+#[schema(as = anthropic::ServiceTier)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum ServiceTier {
     Auto,

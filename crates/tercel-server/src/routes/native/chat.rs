@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
+use axum::Json as JsonReply;
 use axum::extract::State;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use tercel::{ContextOverflow, Error, Message, Role, parse_role};
 use utoipa::ToSchema;
@@ -16,6 +17,7 @@ use crate::app::Shared;
 use crate::body::Json;
 use crate::error::ApiError;
 use crate::gate::Caller;
+use crate::routes::backend::Backend;
 use crate::stream;
 use crate::work::{Ask, Input, TercelBlock, begin};
 
@@ -151,24 +153,22 @@ pub(super) async fn chat(
 ) -> Result<Response, ApiError> {
     let (ask, delivery) = body.check()?;
     let running = begin(&app, &caller, ask).await?;
-    match delivery {
-        Delivery::Paced => Ok(stream::respond(CONTENT_TYPE, vec![running], Lines)),
-        Delivery::Dropping(drops, capacity) => {
-            Ok(drops::respond(&app, running, drops, capacity))
-        }
+    let backend = Backend::of(&running);
+    let response = match delivery {
+        Delivery::Paced => stream::respond(CONTENT_TYPE, vec![running], Lines),
+        Delivery::Dropping(drops, capacity) => drops::respond(&app, running, drops, capacity),
         Delivery::Whole => {
             let finished = running.finish().await?;
-            // A thought may hold what an answer must not.
-            let is_filtered = app.config.guard.output;
             let reply = ChatReply {
                 ending: Ending::of(&finished),
-                thinking: finished.reply.thinking.clone().filter(|_| !is_filtered),
                 usage: Usage::of(&finished),
                 tercel: finished.block(),
+                thinking: finished.reply.thinking,
             };
-            Ok(super::reply(&finished, reply))
+            JsonReply(reply).into_response()
         }
-    }
+    };
+    Ok(backend.on(response))
 }
 
 /// How the reply gets to the client.

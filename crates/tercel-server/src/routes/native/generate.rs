@@ -1,8 +1,9 @@
 //! `POST /generate` (9.3): a text that is continued as it stands, and nothing but the fields of the
 //! list.
 
+use axum::Json as JsonReply;
 use axum::extract::State;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -12,6 +13,7 @@ use crate::app::Shared;
 use crate::body::Json;
 use crate::error::ApiError;
 use crate::gate::Caller;
+use crate::routes::backend::Backend;
 use crate::work::{Ask, Input, TercelBlock, begin};
 
 const FIELDS: [&str; 6] =
@@ -71,13 +73,15 @@ pub(super) async fn generate(
     caller: Caller,
     Json(body): Json<Map<String, Value>>,
 ) -> Result<Response, ApiError> {
-    let finished = begin(&app, &caller, ask(&body)?).await?.finish().await?;
+    let running = begin(&app, &caller, ask(&body)?).await?;
+    let backend = Backend::of(&running);
+    let finished = running.finish().await?;
     let reply = GenerateReply {
-        text: finished.text.clone(),
         usage: Usage::of(&finished),
         tercel: finished.block(),
+        text: finished.text,
     };
-    Ok(super::reply(&finished, reply))
+    Ok(backend.on(JsonReply(reply).into_response()))
 }
 
 /// The question, each rule checked. What is out of range is refused, never moved into it.

@@ -7,9 +7,6 @@ mod generate;
 mod lines;
 mod tokens;
 
-use axum::Json;
-use axum::http::HeaderValue;
-use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoResponses, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -50,9 +47,12 @@ pub(super) enum Refusals {
     /// The key, the host or the origin may not do this.
     #[response(status = 403)]
     Forbidden(ErrorBody),
-    /// There is no model of this name.
+    /// There is no such model.
     #[response(status = 404)]
     NotFound(ErrorBody),
+    /// The body took too long to come.
+    #[response(status = 408)]
+    TooLate(ErrorBody),
     /// The model is in use.
     #[response(status = 409)]
     Conflict(ErrorBody),
@@ -79,8 +79,8 @@ pub(super) enum Refusals {
 #[serde(untagged, expecting = "a string or a list of strings")]
 enum Stops {
     /// One.
-    One(#[schema(min_length = 1, max_length = 256)] String),
-    /// Up to 16.
+    One(String),
+    /// Several.
     List(Vec<String>),
 }
 
@@ -112,15 +112,6 @@ impl Usage {
             generated_tokens: usage.generated_tokens,
         }
     }
-}
-
-/// A whole reply, with what computed it in the header.
-fn reply(finished: &Finished, body: impl Serialize) -> Response {
-    let mut response = Json(body).into_response();
-    if let Ok(backend) = HeaderValue::from_str(&finished.reply.backend) {
-        response.headers_mut().insert("x-tercel-backend", backend);
-    }
-    response
 }
 
 /// Runs what takes long on a thread of its own.
@@ -167,7 +158,7 @@ mod tests {
         let answers = description["paths"]["/v1/chat"]["post"]["responses"].as_object().unwrap();
         let mut answers: Vec<&str> = answers.keys().map(String::as_str).collect();
         answers.sort_unstable();
-        let all = ["200", "400", "401", "403", "404", "409", "413", "415", "429", "500", "503"];
+        let all = ["200", "400", "401", "403", "404", "408", "409", "413", "415", "429", "500", "503"];
         assert_eq!(answers, all);
     }
 }

@@ -6,11 +6,12 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
+use super::error::OllamaError;
 use super::record::{NDJSON, Record, Records, Shape};
 use super::request::{Asked, ChatRequest, GenerateRequest, Question};
 use crate::app::Shared;
 use crate::body::Json;
-use crate::error::{ApiError, ErrorBody};
+use crate::error::ApiError;
 use crate::gate::Caller;
 use crate::routes::backend::Backend;
 use crate::routes::whole::Whole;
@@ -21,6 +22,7 @@ use crate::work::{Input, begin};
 #[utoipa::path(
     post,
     path = "/api/chat",
+    operation_id = "ollama_chat",
     tag = "ollama",
     request_body = ChatRequest,
     responses(
@@ -28,16 +30,16 @@ use crate::work::{Input, begin};
             (Record = "application/json"),
             (String = "application/x-ndjson"),
         )),
-        (status = 400, description = "The request is wrong or not supported.", body = ErrorBody),
-        (status = 401, description = "The key is missing or unknown.", body = ErrorBody),
-        (status = 403, description = "Not allowed.", body = ErrorBody),
-        (status = 404, description = "No such model.", body = ErrorBody),
-        (status = 409, description = "The model to unload is in use.", body = ErrorBody),
-        (status = 413, description = "The body is too large.", body = ErrorBody),
-        (status = 415, description = "The body is not JSON.", body = ErrorBody),
-        (status = 429, description = "Too many requests.", body = ErrorBody),
-        (status = 500, description = "The model failed.", body = ErrorBody),
-        (status = 503, description = "The model is not ready.", body = ErrorBody),
+        (status = 400, description = "The request is wrong or not supported.", body = OllamaError),
+        (status = 401, description = "The key is missing or unknown.", body = OllamaError),
+        (status = 403, description = "Not allowed.", body = OllamaError),
+        (status = 404, description = "No such model.", body = OllamaError),
+        (status = 409, description = "The model to unload is in use.", body = OllamaError),
+        (status = 413, description = "The body is too large.", body = OllamaError),
+        (status = 415, description = "The body is not JSON.", body = OllamaError),
+        (status = 429, description = "Too many requests.", body = OllamaError),
+        (status = 500, description = "The model failed.", body = OllamaError),
+        (status = 503, description = "The model is not ready.", body = OllamaError),
     ),
 )]
 pub(super) async fn chat(
@@ -53,6 +55,7 @@ pub(super) async fn chat(
 #[utoipa::path(
     post,
     path = "/api/generate",
+    operation_id = "ollama_generate",
     tag = "ollama",
     request_body = GenerateRequest,
     responses(
@@ -60,16 +63,16 @@ pub(super) async fn chat(
             (Record = "application/json"),
             (String = "application/x-ndjson"),
         )),
-        (status = 400, description = "The request is wrong or not supported.", body = ErrorBody),
-        (status = 401, description = "The key is missing or unknown.", body = ErrorBody),
-        (status = 403, description = "Not allowed.", body = ErrorBody),
-        (status = 404, description = "No such model.", body = ErrorBody),
-        (status = 409, description = "The model to unload is in use.", body = ErrorBody),
-        (status = 413, description = "The body is too large.", body = ErrorBody),
-        (status = 415, description = "The body is not JSON.", body = ErrorBody),
-        (status = 429, description = "Too many requests.", body = ErrorBody),
-        (status = 500, description = "The model failed.", body = ErrorBody),
-        (status = 503, description = "The model is not ready.", body = ErrorBody),
+        (status = 400, description = "The request is wrong or not supported.", body = OllamaError),
+        (status = 401, description = "The key is missing or unknown.", body = OllamaError),
+        (status = 403, description = "Not allowed.", body = OllamaError),
+        (status = 404, description = "No such model.", body = OllamaError),
+        (status = 409, description = "The model to unload is in use.", body = OllamaError),
+        (status = 413, description = "The body is too large.", body = OllamaError),
+        (status = 415, description = "The body is not JSON.", body = OllamaError),
+        (status = 429, description = "Too many requests.", body = OllamaError),
+        (status = 500, description = "The model failed.", body = OllamaError),
+        (status = 503, description = "The model is not ready.", body = OllamaError),
     ),
 )]
 pub(super) async fn generate(

@@ -8,17 +8,19 @@ use tercel::host::Lease;
 use utoipa::ToSchema;
 
 use super::answer::check_context;
+use super::error::OllamaError;
 use super::keep_alive::KeepAlive;
 use super::options::{Options, Strings};
 use super::time::nanos;
 use crate::app::Shared;
 use crate::body::Json;
 use crate::config::Limits;
-use crate::error::{ApiError, ErrorBody};
+use crate::error::ApiError;
 use crate::routes::ranges;
 
 /// A question to `/api/embed`.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
+#[schema(as = ollama::EmbedRequest)]
 #[serde(deny_unknown_fields)]
 pub(super) struct EmbedRequest {
     model: String,
@@ -35,6 +37,7 @@ pub(super) struct EmbedRequest {
 
 /// A question to `/api/embeddings`.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
+#[schema(as = ollama::EmbeddingsRequest)]
 #[serde(deny_unknown_fields)]
 pub(super) struct EmbeddingsRequest {
     model: String,
@@ -45,6 +48,7 @@ pub(super) struct EmbeddingsRequest {
 
 /// A reply of `/api/embed`.
 #[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = ollama::EmbedReply)]
 pub(super) struct EmbedReply {
     model: String,
     /// One for each text, each of length 1.
@@ -62,6 +66,7 @@ pub(super) struct EmbedReply {
 
 /// A reply of `/api/embeddings`.
 #[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = ollama::EmbeddingsReply)]
 pub(super) struct EmbeddingsReply {
     /// Of length 1.
     embedding: Vec<f32>,
@@ -74,19 +79,20 @@ pub(super) struct EmbeddingsReply {
 #[utoipa::path(
     post,
     path = "/api/embed",
+    operation_id = "ollama_embed",
     tag = "ollama",
     request_body = EmbedRequest,
     responses(
         (status = 200, description = "The vectors.", body = EmbedReply),
-        (status = 400, description = "The request is wrong or not supported.", body = ErrorBody),
-        (status = 401, description = "The key is missing or unknown.", body = ErrorBody),
-        (status = 403, description = "Not allowed.", body = ErrorBody),
-        (status = 404, description = "No such model.", body = ErrorBody),
-        (status = 413, description = "The body is too large.", body = ErrorBody),
-        (status = 415, description = "The body is not JSON.", body = ErrorBody),
-        (status = 429, description = "Too many requests.", body = ErrorBody),
-        (status = 500, description = "The model failed.", body = ErrorBody),
-        (status = 503, description = "The model is not ready.", body = ErrorBody),
+        (status = 400, description = "The request is wrong or not supported.", body = OllamaError),
+        (status = 401, description = "The key is missing or unknown.", body = OllamaError),
+        (status = 403, description = "Not allowed.", body = OllamaError),
+        (status = 404, description = "No such model.", body = OllamaError),
+        (status = 413, description = "The body is too large.", body = OllamaError),
+        (status = 415, description = "The body is not JSON.", body = OllamaError),
+        (status = 429, description = "Too many requests.", body = OllamaError),
+        (status = 500, description = "The model failed.", body = OllamaError),
+        (status = 503, description = "The model is not ready.", body = OllamaError),
     ),
 )]
 pub(super) async fn embed(
@@ -107,19 +113,20 @@ pub(super) async fn embed(
 #[utoipa::path(
     post,
     path = "/api/embeddings",
+    operation_id = "ollama_embeddings",
     tag = "ollama",
     request_body = EmbeddingsRequest,
     responses(
         (status = 200, description = "The vector.", body = EmbeddingsReply),
-        (status = 400, description = "The request is wrong or not supported.", body = ErrorBody),
-        (status = 401, description = "The key is missing or unknown.", body = ErrorBody),
-        (status = 403, description = "Not allowed.", body = ErrorBody),
-        (status = 404, description = "No such model.", body = ErrorBody),
-        (status = 413, description = "The body is too large.", body = ErrorBody),
-        (status = 415, description = "The body is not JSON.", body = ErrorBody),
-        (status = 429, description = "Too many requests.", body = ErrorBody),
-        (status = 500, description = "The model failed.", body = ErrorBody),
-        (status = 503, description = "The model is not ready.", body = ErrorBody),
+        (status = 400, description = "The request is wrong or not supported.", body = OllamaError),
+        (status = 401, description = "The key is missing or unknown.", body = OllamaError),
+        (status = 403, description = "Not allowed.", body = OllamaError),
+        (status = 404, description = "No such model.", body = OllamaError),
+        (status = 413, description = "The body is too large.", body = OllamaError),
+        (status = 415, description = "The body is not JSON.", body = OllamaError),
+        (status = 429, description = "Too many requests.", body = OllamaError),
+        (status = 500, description = "The model failed.", body = OllamaError),
+        (status = 503, description = "The model is not ready.", body = OllamaError),
     ),
 )]
 pub(super) async fn embeddings(
@@ -259,9 +266,11 @@ mod tests {
 
     #[test]
     fn too_much_is_refused_before_the_model_is_asked() {
-        let mut limits = Limits::default();
-        limits.inputs = 2;
-        limits.prompt_chars = 5;
+        let limits = Limits {
+            inputs: 2,
+            prompt_chars: 5,
+            ..Limits::default()
+        };
         let check = |texts: &[&str]| {
             let texts = Texts {
                 name: "input",

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use tercel::source::{LocalModel, ModelKind, Store};
@@ -44,8 +44,7 @@ impl Files {
             modified,
             inspection: None,
         };
-        let known = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = known.get(&local.path).cloned();
+        let known = self.seen().get(&local.path).cloned();
         let is_known =
             |seen: &Seen| (seen.size_bytes, seen.modified) == (now.size_bytes, now.modified);
         let inspection = match known.filter(is_known) {
@@ -56,8 +55,7 @@ impl Files {
                     inspection: inspection.clone(),
                     ..now
                 };
-                let mut all = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-                all.insert(local.path.clone(), seen);
+                self.seen().insert(local.path.clone(), seen);
                 inspection
             }
         };
@@ -66,6 +64,10 @@ impl Files {
             modified,
             inspection,
         })
+    }
+
+    fn seen(&self) -> MutexGuard<'_, HashMap<PathBuf, Seen>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

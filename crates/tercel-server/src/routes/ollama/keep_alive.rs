@@ -89,6 +89,9 @@ fn seconds(text: &str) -> Option<f64> {
     if let Some(plain) = number_of(rest) {
         return Some(sign * plain);
     }
+    if rest.is_empty() {
+        return None;
+    }
     let mut sum = 0.0;
     while !rest.is_empty() {
         let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
@@ -107,7 +110,7 @@ fn seconds(text: &str) -> Option<f64> {
         sum += number_of(number)? * unit;
         rest = behind;
     }
-    (!text.is_empty()).then_some(sign * sum)
+    Some(sign * sum)
 }
 
 #[cfg(test)]

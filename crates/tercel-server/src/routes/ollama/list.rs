@@ -10,11 +10,12 @@ use axum::http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::error::OllamaError;
 use super::files::{Files, Found, format, parameter_size};
 use super::time::rfc3339;
 use crate::app::Shared;
 use crate::config::ServedModel;
-use crate::error::{ApiError, ErrorBody};
+use crate::error::ApiError;
 
 /// What these routes remember between requests.
 #[derive(Debug, Default)]
@@ -26,6 +27,7 @@ pub(super) struct Known {
 
 /// What a model is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
+#[schema(as = ollama::Details)]
 pub(super) struct Details {
     /// Empty.
     parent_model: &'static str,
@@ -42,6 +44,7 @@ pub(super) struct Details {
 
 /// A model of `/api/tags`.
 #[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = ollama::Tag)]
 pub(super) struct Tag {
     name: String,
     model: String,
@@ -55,12 +58,14 @@ pub(super) struct Tag {
 
 /// The models of the server.
 #[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = ollama::Tags)]
 pub(super) struct Tags {
     models: Vec<Tag>,
 }
 
 /// A model of `/api/ps`.
 #[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = ollama::Process)]
 pub(super) struct Process {
     name: String,
     model: String,
@@ -79,12 +84,14 @@ pub(super) struct Process {
 
 /// The models in memory.
 #[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = ollama::Processes)]
 pub(super) struct Processes {
     models: Vec<Process>,
 }
 
 /// The version of the server.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[schema(as = ollama::Version)]
 pub(super) struct Version {
     version: &'static str,
 }
@@ -93,12 +100,13 @@ pub(super) struct Version {
 #[utoipa::path(
     get,
     path = "/api/tags",
+    operation_id = "ollama_tags",
     tag = "ollama",
     responses(
         (status = 200, description = "The models.", body = Tags),
-        (status = 401, description = "The key is missing or unknown.", body = ErrorBody),
-        (status = 403, description = "Not allowed.", body = ErrorBody),
-        (status = 429, description = "Too many requests.", body = ErrorBody),
+        (status = 401, description = "The key is missing or unknown.", body = OllamaError),
+        (status = 403, description = "Not allowed.", body = OllamaError),
+        (status = 429, description = "Too many requests.", body = OllamaError),
     ),
 )]
 pub(super) async fn tags(
@@ -121,12 +129,13 @@ pub(super) async fn tags(
 #[utoipa::path(
     get,
     path = "/api/ps",
+    operation_id = "ollama_ps",
     tag = "ollama",
     responses(
         (status = 200, description = "The models in memory.", body = Processes),
-        (status = 401, description = "The key is missing or unknown.", body = ErrorBody),
-        (status = 403, description = "Not allowed.", body = ErrorBody),
-        (status = 429, description = "Too many requests.", body = ErrorBody),
+        (status = 401, description = "The key is missing or unknown.", body = OllamaError),
+        (status = 403, description = "Not allowed.", body = OllamaError),
+        (status = 429, description = "Too many requests.", body = OllamaError),
     ),
 )]
 pub(super) async fn ps(
@@ -168,12 +177,13 @@ pub(super) async fn ps(
 #[utoipa::path(
     get,
     path = "/api/version",
+    operation_id = "ollama_version",
     tag = "ollama",
     responses(
         (status = 200, description = "The version.", body = Version),
-        (status = 401, description = "The key is missing or unknown.", body = ErrorBody),
-        (status = 403, description = "Not allowed.", body = ErrorBody),
-        (status = 429, description = "Too many requests.", body = ErrorBody),
+        (status = 401, description = "The key is missing or unknown.", body = OllamaError),
+        (status = 403, description = "Not allowed.", body = OllamaError),
+        (status = 429, description = "Too many requests.", body = OllamaError),
     ),
 )]
 pub(super) async fn version() -> axum::Json<Version> {

@@ -2,6 +2,7 @@
 
 mod answer;
 mod embed;
+mod error;
 mod fetches;
 mod files;
 mod keep_alive;

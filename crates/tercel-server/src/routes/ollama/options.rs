@@ -10,6 +10,7 @@ use crate::routes::ranges;
 
 /// How a reply is made. What cannot be had is refused by name.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+#[schema(as = ollama::Options)]
 pub(super) struct Options {
     /// The most tokens to generate, at least 1; -1 and -2: until the context is full.
     num_predict: Option<i64>,
@@ -39,12 +40,12 @@ pub(super) struct Options {
     num_keep: Option<i64>,
     /// What is not supported.
     #[serde(flatten)]
-    #[schema(value_type = Object)]
     others: Map<String, Value>,
 }
 
 /// One string or several.
 #[derive(Clone, Debug, PartialEq, Deserialize, ToSchema)]
+#[schema(as = ollama::Strings)]
 #[serde(untagged, expecting = "a string or a list of strings")]
 pub(super) enum Strings {
     One(String),

@@ -15,12 +15,14 @@ use tercel::source::Phase;
 use tokio::sync::{mpsc, watch};
 use utoipa::ToSchema;
 
+use super::error::OllamaError;
 use super::fetches::State;
-use super::record::{NDJSON, failure, line};
+use super::record::{NDJSON, line};
 use crate::error::ApiError;
 
 /// How far a fetch is.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = ollama::PullStatus)]
 pub(super) struct PullStatus {
     /// In words; `success` at the end.
     status: String,
@@ -40,9 +42,13 @@ pub(super) async fn stream(
     mut receiver: watch::Receiver<State>,
     digest: String,
 ) -> Result<Response, ApiError> {
-    receiver.changed().await.map_err(|_| vanished())?;
-    if let Some(Err(error)) = &receiver.borrow().ended {
-        return Err(error.clone());
+    let has_news = |state: &State| state.at.is_some() || state.ended.is_some();
+    let failed = match receiver.wait_for(has_news).await {
+        Ok(state) => state.ended.clone().and_then(Result::err),
+        Err(_) => Some(vanished()),
+    };
+    if let Some(error) = failed {
+        return Err(error);
     }
     let (sender, lines) = mpsc::channel(LINES_AHEAD);
     tokio::spawn(pump(receiver, Lines::new(digest), sender));
@@ -76,7 +82,7 @@ async fn pump(mut receiver: watch::Receiver<State>, mut lines: Lines, sender: mp
         };
         if changed.is_err() {
             let mut out = Vec::new();
-            line(&failure(&vanished()), &mut out);
+            line(&OllamaError::from(&vanished()), &mut out);
             // Whether or not somebody reads it, this is the end.
             let _ = sender.send(out.into()).await;
             return;
@@ -121,7 +127,7 @@ impl Lines {
         match &state.ended {
             None => {}
             Some(Ok(())) => line(&PullStatus::new("success"), out),
-            Some(Err(error)) => line(&failure(error), out),
+            Some(Err(error)) => line(&OllamaError::from(error), out),
         }
     }
 

@@ -11,15 +11,17 @@ use tercel::Engine;
 use tercel::source::{Control, ModelRef, SourceError, Store};
 use utoipa::ToSchema;
 
+use super::error::OllamaError;
 use super::fetches::{Fetches, Teller};
 use super::progress::{PullStatus, stream, vanished};
 use crate::app::Shared;
 use crate::body::Json;
 use crate::config::ServedModel;
-use crate::error::{ApiError, ErrorBody};
+use crate::error::ApiError;
 
 /// A question to `/api/pull`.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
+#[schema(as = ollama::PullRequest)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PullRequest {
     /// A name of the catalog, or `hf:org/repo[@revision][:file or quantization]`.
@@ -36,6 +38,7 @@ pub(super) struct PullRequest {
 #[utoipa::path(
     post,
     path = "/api/pull",
+    operation_id = "ollama_pull",
     tag = "ollama",
     request_body = PullRequest,
     responses(
@@ -43,18 +46,18 @@ pub(super) struct PullRequest {
             (PullStatus = "application/json"),
             (String = "application/x-ndjson"),
         )),
-        (status = 400, description = "The request is wrong or not supported.", body = ErrorBody),
-        (status = 401, description = "The key is missing or unknown.", body = ErrorBody),
-        (status = 403, description = "Models are not fetched here.", body = ErrorBody),
-        (status = 404, description = "No such model.", body = ErrorBody),
-        (status = 409, description = "Another program fetches it.", body = ErrorBody),
-        (status = 413, description = "The body is too large.", body = ErrorBody),
-        (status = 415, description = "The body is not JSON.", body = ErrorBody),
-        (status = 429, description = "Too many requests.", body = ErrorBody),
-        (status = 500, description = "It cannot be kept.", body = ErrorBody),
-        (status = 502, description = "No source delivered it.", body = ErrorBody),
-        (status = 503, description = "There is no network, or the server stops.", body = ErrorBody),
-        (status = 507, description = "The disk is full.", body = ErrorBody),
+        (status = 400, description = "The request is wrong or not supported.", body = OllamaError),
+        (status = 401, description = "The key is missing or unknown.", body = OllamaError),
+        (status = 403, description = "Models are not fetched here.", body = OllamaError),
+        (status = 404, description = "No such model.", body = OllamaError),
+        (status = 409, description = "Another program fetches it.", body = OllamaError),
+        (status = 413, description = "The body is too large.", body = OllamaError),
+        (status = 415, description = "The body is not JSON.", body = OllamaError),
+        (status = 429, description = "Too many requests.", body = OllamaError),
+        (status = 500, description = "It cannot be kept.", body = OllamaError),
+        (status = 502, description = "No source delivered it.", body = OllamaError),
+        (status = 503, description = "There is no network, or the server stops.", body = OllamaError),
+        (status = 507, description = "The disk is full.", body = OllamaError),
     ),
 )]
 pub(super) async fn pull(

@@ -3,10 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
-use serde_json::json;
 use tercel::TokenLogprob;
 use utoipa::ToSchema;
 
+use super::error::OllamaError;
 use super::time::{duration, nanos, rfc3339};
 use crate::error::ApiError;
 use crate::routes::whole::Whole;
@@ -18,6 +18,7 @@ pub(super) const NDJSON: &str = "application/x-ndjson";
 
 /// A piece of a reply, or all of it.
 #[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = ollama::Record)]
 pub(super) struct Record {
     model: String,
     /// RFC 3339, in UTC.
@@ -41,6 +42,7 @@ pub(super) struct Record {
 
 /// What the model says.
 #[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = ollama::RecordMessage)]
 pub(super) struct RecordMessage {
     /// `assistant`.
     role: &'static str,
@@ -52,6 +54,7 @@ pub(super) struct RecordMessage {
 
 /// How likely a token was.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = ollama::RecordLogprob)]
 pub(super) struct RecordLogprob {
     /// Its text; what is no whole character is replaced.
     token: String,
@@ -64,6 +67,7 @@ pub(super) struct RecordLogprob {
 
 /// How likely another token was.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = ollama::RecordTopLogprob)]
 pub(super) struct RecordTopLogprob {
     token: String,
     logprob: f32,
@@ -72,6 +76,7 @@ pub(super) struct RecordTopLogprob {
 
 /// What the last record has beside.
 #[derive(Clone, Debug, Default, Serialize, ToSchema)]
+#[schema(as = ollama::Ending)]
 pub(super) struct Ending {
     /// `stop`, `length`, `load` or `unload`.
     done_reason: &'static str,
@@ -244,13 +249,8 @@ impl Encoder for Records {
     fn end(&mut self, _finished: &[Finished], _out: &mut Vec<u8>) {}
 
     fn fail(&mut self, error: &ApiError, out: &mut Vec<u8>) {
-        line(&failure(error), out);
+        line(&OllamaError::from(error), out);
     }
-}
-
-/// An error within a stream, where Ollama's clients expect a text.
-pub(super) fn failure(error: &ApiError) -> serde_json::Value {
-    json!({"error": error.message, "code": error.code, "param": error.param})
 }
 
 /// One line of JSON.
@@ -283,7 +283,7 @@ impl From<TokenLogprob> for RecordLogprob {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
+    use serde_json::{Value, json};
 
     use super::*;
 

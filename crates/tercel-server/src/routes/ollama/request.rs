@@ -15,6 +15,7 @@ use crate::work::{Ask, Input};
 
 /// A question to `/api/chat`.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
+#[schema(as = ollama::ChatRequest)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ChatRequest {
     model: String,
@@ -41,6 +42,7 @@ pub(super) struct ChatRequest {
 
 /// A question to `/api/generate`.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
+#[schema(as = ollama::GenerateRequest)]
 #[serde(deny_unknown_fields)]
 pub(super) struct GenerateRequest {
     model: String,
@@ -79,6 +81,7 @@ pub(super) struct GenerateRequest {
 
 /// One turn.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
+#[schema(as = ollama::ChatMessage)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ChatMessage {
     /// `system`, `user` or `assistant`.

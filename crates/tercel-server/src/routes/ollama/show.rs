@@ -10,16 +10,18 @@ use serde_json::{Map, Value, json};
 use tercel::{Inspection, Sampling};
 use utoipa::ToSchema;
 
+use super::error::OllamaError;
 use super::files::Found;
 use super::list::{Details, Known, blocking, created, details, modified};
 use super::time::rfc3339;
 use crate::app::Shared;
 use crate::body::Json;
 use crate::config::ServedModel;
-use crate::error::{ApiError, ErrorBody};
+use crate::error::ApiError;
 
 /// A question to `/api/show`.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
+#[schema(as = ollama::ShowRequest)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ShowRequest {
     model: Option<String>,
@@ -31,6 +33,7 @@ pub(super) struct ShowRequest {
 
 /// A reply of `/api/show`.
 #[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = ollama::ShowReply)]
 pub(super) struct ShowReply {
     modelfile: String,
     /// What replies are made with unless a request says otherwise.
@@ -51,17 +54,18 @@ pub(super) struct ShowReply {
 #[utoipa::path(
     post,
     path = "/api/show",
+    operation_id = "ollama_show",
     tag = "ollama",
     request_body = ShowRequest,
     responses(
         (status = 200, description = "What the model is.", body = ShowReply),
-        (status = 400, description = "The request is wrong or not supported.", body = ErrorBody),
-        (status = 401, description = "The key is missing or unknown.", body = ErrorBody),
-        (status = 403, description = "Not allowed.", body = ErrorBody),
-        (status = 404, description = "No such model.", body = ErrorBody),
-        (status = 413, description = "The body is too large.", body = ErrorBody),
-        (status = 415, description = "The body is not JSON.", body = ErrorBody),
-        (status = 429, description = "Too many requests.", body = ErrorBody),
+        (status = 400, description = "The request is wrong or not supported.", body = OllamaError),
+        (status = 401, description = "The key is missing or unknown.", body = OllamaError),
+        (status = 403, description = "Not allowed.", body = OllamaError),
+        (status = 404, description = "No such model.", body = OllamaError),
+        (status = 413, description = "The body is too large.", body = OllamaError),
+        (status = 415, description = "The body is not JSON.", body = OllamaError),
+        (status = 429, description = "Too many requests.", body = OllamaError),
     ),
 )]
 pub(super) async fn show(

@@ -127,8 +127,10 @@ fn to_ask_nothing_loads_and_unloads() {
             );
         }
     }
-    let mut config = Config::default();
-    config.idle_ttl = Some(Duration::from_secs(600));
+    let config = Config {
+        idle_ttl: Some(Duration::from_secs(600)),
+        ..Config::default()
+    };
     let asked = question(chat(&json!({"keep_alive": "10m"}), &config));
     assert_eq!(asked.adjustments, Vec::<String>::new());
 }

@@ -14,7 +14,6 @@ use crate::app::Shared;
 use crate::body::Json;
 use crate::error::{ApiError, ErrorBody};
 use crate::gate::Caller;
-use crate::stream::{Sse, respond};
 use crate::work::{begin_several, finish_all};
 use encoder::ChatEncoder;
 pub(in crate::routes::openai) use object::Blocks;
@@ -48,7 +47,7 @@ pub(super) async fn create(
     let head = Head::new("chatcmpl-", &running);
     if asked.stream {
         let encoder = ChatEncoder::new(head, asked.choices, asked.include_usage);
-        return Ok(respond(Sse::CONTENT_TYPE, running, encoder));
+        return Ok(super::stream(running, encoder));
     }
     let finished = finish_all(running).await?;
     let completion = ChatCompletion::new(head, asked.ask.logprobs.is_some(), &finished);

@@ -14,7 +14,6 @@ use crate::app::Shared;
 use crate::body::Json;
 use crate::error::{ApiError, ErrorBody};
 use crate::gate::Caller;
-use crate::stream::{Sse, respond};
 use crate::work::{begin_several, finish_all};
 use encoder::TextEncoder;
 use object::Completion;
@@ -50,7 +49,7 @@ pub(super) async fn create(
     let head = Head::new("cmpl-", &running);
     if asked.stream {
         let encoder = TextEncoder::new(head, running.len(), asked.shape, asked.include_usage);
-        return Ok(respond(Sse::CONTENT_TYPE, running, encoder));
+        return Ok(super::stream(running, encoder));
     }
     let finished = finish_all(running).await?;
     Ok(super::reply(

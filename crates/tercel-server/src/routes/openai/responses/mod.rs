@@ -17,7 +17,7 @@ use crate::app::Shared;
 use crate::body::Json;
 use crate::error::{ApiError, ErrorBody};
 use crate::gate::Caller;
-use crate::stream::{Encoder, Sse, respond};
+use crate::stream::Encoder;
 use crate::work::{Piece, begin};
 use encoder::ResponseEncoder;
 use object::ResponseObject;
@@ -51,7 +51,7 @@ pub(super) async fn create(
     let response = ResponseObject::new(head, asked.echo);
     let mut encoder = ResponseEncoder::new(response, asked.logprobs);
     if asked.stream {
-        return Ok(respond(Sse::CONTENT_TYPE, vec![running], encoder));
+        return Ok(super::stream(vec![running], encoder));
     }
     // The encoder puts the response together; its events are for streams alone.
     let mut events = Vec::new();

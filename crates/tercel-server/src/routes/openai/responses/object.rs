@@ -86,11 +86,22 @@ struct FormatEcho {
 /// Token counts of a response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, ToSchema)]
 pub(super) struct ResponseUsage {
-    pub(super) input_tokens: usize,
+    input_tokens: usize,
     input_tokens_details: InputDetails,
-    pub(super) output_tokens: usize,
+    output_tokens: usize,
     output_tokens_details: OutputDetails,
     total_tokens: usize,
+}
+
+#[cfg(test)]
+impl ResponseUsage {
+    pub(super) fn for_tests(input_tokens: usize, output_tokens: usize) -> Self {
+        Self {
+            input_tokens,
+            output_tokens,
+            ..Self::default()
+        }
+    }
 }
 
 /// Of the tokens of the conversation.

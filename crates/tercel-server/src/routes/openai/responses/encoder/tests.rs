@@ -14,11 +14,7 @@ fn encoder() -> ResponseEncoder {
 }
 
 fn ending(incomplete: Option<&'static str>) -> Ending {
-    let usage = ResponseUsage {
-        input_tokens: 2,
-        output_tokens: 1,
-        ..ResponseUsage::default()
-    };
+    let usage = ResponseUsage::for_tests(2, 1);
     Ending {
         incomplete,
         usage,
