@@ -10,8 +10,8 @@ use clap::{CommandFactory, Parser, Subcommand};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::commands::{
-    bench, config, convert, fit, inspect, kv_size, list, perplexity, prompt, pull, rm, run,
-    serve, tokenize, tune, validate, verify,
+    bench, config, convert, fit, inspect, kv_size, list, perplexity, prompt, pull, rm, run, serve,
+    tokenize, tune, validate, verify,
 };
 use crate::context::Context;
 use crate::failure::Failure;

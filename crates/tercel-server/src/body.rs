@@ -36,9 +36,11 @@ pub(crate) async fn read(request: Request, limit: usize) -> Result<Bytes, ApiErr
             "input_too_large",
             format!("the body is over {limit} bytes"),
         )),
-        Err(error) if Late::caused(&*error) => {
-            Err(ApiError::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", Late.to_string()))
-        }
+        Err(error) if Late::caused(&*error) => Err(ApiError::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "request_timeout",
+            Late.to_string(),
+        )),
         Err(_) => Err(ApiError::bad_request(
             "incomplete_body",
             "the body ended before its announced length",
@@ -48,7 +50,9 @@ pub(crate) async fn read(request: Request, limit: usize) -> Result<Bytes, ApiErr
 
 fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
     let value = headers.get(header::CONTENT_TYPE);
-    let kind = value.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = value
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
     // A page of another site can send a form or plain text without asking, but never JSON.
     if kind.eq_ignore_ascii_case("application/json") {
@@ -65,10 +69,15 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
 pub(crate) fn parse<T: DeserializeOwned>(body: &[u8], nesting: usize) -> Result<T, ApiError> {
     let invalid = |message: String| ApiError::bad_request("invalid_json", message);
     let text = std::str::from_utf8(body).map_err(|error| {
-        invalid(format!("the body is not UTF-8 from byte {}", error.valid_up_to()))
+        invalid(format!(
+            "the body is not UTF-8 from byte {}",
+            error.valid_up_to()
+        ))
     })?;
     if depth(text) > nesting {
-        return Err(invalid(format!("the body nests deeper than {nesting} levels")));
+        return Err(invalid(format!(
+            "the body nests deeper than {nesting} levels"
+        )));
     }
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
@@ -77,7 +86,11 @@ pub(crate) fn parse<T: DeserializeOwned>(body: &[u8], nesting: usize) -> Result<
         if inner.is_data() {
             // The message may repeat what was sent; that goes back to its sender alone.
             let error = ApiError::bad_request("invalid_request", inner.to_string());
-            if path == "." { error } else { error.about(path) }
+            if path == "." {
+                error
+            } else {
+                error.about(path)
+            }
         } else {
             invalid(format!("the body is not JSON: {inner}"))
         }
@@ -133,10 +146,30 @@ mod tests {
         for (body, code, param, part) in [
             ("{", "invalid_json", None, "EOF"),
             ("", "invalid_json", None, "EOF"),
-            (r#"{"prompt": 3}"#, "invalid_request", Some("prompt"), "integer `3`"),
-            (r#"{"prompt": "a", "stops": [1, true]}"#, "invalid_request", Some("stops[1]"), "boolean"),
-            (r#"{"prompt": "a", "stops": [1.5]}"#, "invalid_request", Some("stops[0]"), "1.5"),
-            (r#"{"prompt": "a", "other": 1}"#, "invalid_request", Some("other"), "unknown field `other`"),
+            (
+                r#"{"prompt": 3}"#,
+                "invalid_request",
+                Some("prompt"),
+                "integer `3`",
+            ),
+            (
+                r#"{"prompt": "a", "stops": [1, true]}"#,
+                "invalid_request",
+                Some("stops[1]"),
+                "boolean",
+            ),
+            (
+                r#"{"prompt": "a", "stops": [1.5]}"#,
+                "invalid_request",
+                Some("stops[0]"),
+                "1.5",
+            ),
+            (
+                r#"{"prompt": "a", "other": 1}"#,
+                "invalid_request",
+                Some("other"),
+                "unknown field `other`",
+            ),
             (r"{}", "invalid_request", None, "missing field `prompt`"),
             (r#"{"prompt": "a"} x"#, "invalid_json", None, "trailing"),
             (r#"[[[[1]]]]"#, "invalid_json", None, "deeper than 3"),
@@ -144,7 +177,11 @@ mod tests {
         ] {
             let error = parse::<Sample>(body.as_bytes(), 3).unwrap_err();
             assert_eq!(error.status, StatusCode::BAD_REQUEST, "{body}");
-            assert_eq!((error.code, error.param.as_deref()), (code, param), "{body}");
+            assert_eq!(
+                (error.code, error.param.as_deref()),
+                (code, param),
+                "{body}"
+            );
             assert!(error.message.contains(part), "{body}: {}", error.message);
         }
         let error = parse::<Sample>(b"{\"prompt\": \"\xff\"}", 3).unwrap_err();

@@ -164,12 +164,18 @@ impl From<&Error> for ApiError {
             _ => (StatusCode::INTERNAL_SERVER_ERROR, None),
         };
         // Hints name flags of the command, which a client cannot give; this one it can.
-        if matches!(error, Error::ContextOverflow { .. } | Error::ContextReserve { .. }) {
+        if matches!(
+            error,
+            Error::ContextOverflow { .. } | Error::ContextReserve { .. }
+        ) {
             message.push_str("; shorten the prompt, or set `context_overflow`");
         }
         let mut api = Self::new(status, error.kind(), message);
         api.param = param.map(str::to_owned);
-        if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+        if matches!(
+            status,
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+        ) {
             api.retry_after = Some(Duration::from_secs(1));
         }
         api
@@ -185,7 +191,9 @@ impl From<HostError> for ApiError {
             }
             HostError::Failed { failure, .. } => {
                 let status = match &**failure {
-                    Failure::Load(cause) if Self::from(cause).status == StatusCode::SERVICE_UNAVAILABLE => {
+                    Failure::Load(cause)
+                        if Self::from(cause).status == StatusCode::SERVICE_UNAVAILABLE =>
+                    {
                         StatusCode::SERVICE_UNAVAILABLE
                     }
                     _ => StatusCode::INTERNAL_SERVER_ERROR,

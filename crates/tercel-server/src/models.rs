@@ -185,7 +185,7 @@ mod tests {
         for (asked, found) in [(None, "first"), (Some("third:latest"), "third")] {
             assert_eq!(models.find(asked).expect("a model").name, found);
         }
-        let error = models.find(Some("fourth")).err().expect("none");
+        let error = models.find(Some("fourth")).expect_err("none");
         assert!(
             error.message.contains("first, second, third"),
             "{}",

@@ -96,10 +96,10 @@ impl Readiness {
 /// `insufficient_kv_cache` or `smoke_failed`.
 pub(crate) async fn check(app: &Shared) -> Result<(), Unready> {
     let result = examine(app).await;
-    let now = result
-        .as_ref()
-        .map(|()| ())
-        .map_err(|unready| unready.reason);
+    let now = match &result {
+        Ok(()) => Ok(()),
+        Err(unready) => Err(unready.reason),
+    };
     let before = lock(&app.ready.told).replace(now);
     if before != Some(now) {
         app.log.event(json!({

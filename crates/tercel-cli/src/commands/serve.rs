@@ -42,10 +42,20 @@ pub(crate) struct Args {
     #[arg(value_name = "[NAME=]MODEL")]
     models: Vec<String>,
     /// The address to listen on
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", help_heading = "Server")]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1",
+        help_heading = "Server"
+    )]
     host: IpAddr,
     /// The port to listen on; 0 takes a free one
-    #[arg(long, value_name = "N", default_value_t = 8080, help_heading = "Server")]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 8080,
+        help_heading = "Server"
+    )]
     port: u16,
     /// Load models when they are first asked for
     #[arg(long, help_heading = "Server")]
@@ -194,7 +204,12 @@ impl Args {
         Ok(models)
     }
 
-    fn model(&self, name: String, source: String, context: &Context) -> Result<ServedModel, Failure> {
+    fn model(
+        &self,
+        name: String,
+        source: String,
+        context: &Context,
+    ) -> Result<ServedModel, Failure> {
         let mut settings = Settings::of(&source)?;
         let mut engine = self.engine.clone();
         let mut max_context = self.max_context;
@@ -232,11 +247,10 @@ impl Args {
         if self.keys_from_env {
             let found = Keys::from_env(std::env::vars_os())?;
             if found.is_empty() {
-                return Err(Failure::new(
-                    "no_keys",
-                    "there are no keys in the environment",
-                )
-                .with_hint("set K_USER_1 or K_ADMIN_1 to a long secret"));
+                return Err(
+                    Failure::new("no_keys", "there are no keys in the environment")
+                        .with_hint("set K_USER_1 or K_ADMIN_1 to a long secret"),
+                );
             }
             keys.merge(found)?;
         }

@@ -133,7 +133,10 @@ mod tests {
             ("API-KEY : abc", "[REDACTED]"),
             ("api key: x", "[REDACTED]"),
             ("the apikey=x.", "the [REDACTED]"),
-            ("{\"api_key\": \"abc\", \"b\": 1}", "{\"[REDACTED] \"b\": 1}"),
+            (
+                "{\"api_key\": \"abc\", \"b\": 1}",
+                "{\"[REDACTED] \"b\": 1}",
+            ),
             ("**API key:** abc def", "**[REDACTED] def"),
             ("api key => abc", "[REDACTED]"),
             ("api key =\n  abc\ndef", "[REDACTED]\ndef"),
@@ -171,11 +174,17 @@ mod tests {
     #[test]
     fn the_rest_of_a_reply_that_announces_a_secret_is_withheld() {
         for (text, shown) in [
-            ("Sure, here is the password: hunter2. Bye", "Sure, [REDACTED]"),
+            (
+                "Sure, here is the password: hunter2. Bye",
+                "Sure, [REDACTED]",
+            ),
             ("Here  is\nthe PASSWORD", "[REDACTED]"),
             ("Keep your private key safe.", "Keep your [REDACTED]"),
             ("a\n-----BEGIN PRIVATE KEY-----\nMIIE", "a\n[REDACTED]"),
-            ("a\n-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----\nb", "a\n[REDACTED]"),
+            (
+                "a\n-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----\nb",
+                "a\n[REDACTED]",
+            ),
             ("-----BEGIN OPENSSH PRIVATE KEY-----", "[REDACTED]"),
             ("-----BEGIN PGP PRIVATE KEY BLOCK-----\nx", "[REDACTED]"),
             ("BEGIN EC PRIVATE KEY x", "[REDACTED]"),
@@ -184,7 +193,11 @@ mod tests {
             ("sk-abcdefghijprivate key", "[REDACTED]"),
             ("api_key=x and private key", "[REDACTED] and [REDACTED]"),
         ] {
-            assert_eq!(filtered(text), (shown.to_owned(), Some(SENSITIVE_OUTPUT)), "{text}");
+            assert_eq!(
+                filtered(text),
+                (shown.to_owned(), Some(SENSITIVE_OUTPUT)),
+                "{text}"
+            );
         }
     }
 
@@ -233,9 +246,28 @@ mod tests {
     #[test]
     fn what_is_held_back_is_bounded() {
         for endless in [
-            "-", "BEGIN ", "BEGIN A", "api key: ", "api", "private ", "sk-", "sk-a-", "a@b.c", "a",
-            "a.", "@a.", "+", "1", "1 ", " ", "\n", "\u{3000}", "api key\u{3000}", "x\u{1f600}",
-            "here is the ", "-----BEGIN PRIVATE KEY-----\n",
+            "-",
+            "BEGIN ",
+            "BEGIN A",
+            "api key: ",
+            "api",
+            "private ",
+            "sk-",
+            "sk-a-",
+            "a@b.c",
+            "a",
+            "a.",
+            "@a.",
+            "+",
+            "1",
+            "1 ",
+            " ",
+            "\n",
+            "\u{3000}",
+            "api key\u{3000}",
+            "x\u{1f600}",
+            "here is the ",
+            "-----BEGIN PRIVATE KEY-----\n",
         ] {
             for lead in ["", "api key:", "a@", "private", "-----BEGIN ", "sk-"] {
                 let mut filter = filter(true);
@@ -252,10 +284,48 @@ mod tests {
     /// Texts in which the patterns meet, part and run into each other.
     fn texts() -> impl Strategy<Value = String> {
         let words = prop::sample::select(vec![
-            "a", "Z", "0", "12", " ", "  ", "\n", "-", "--", "+", ".", ",", "@", ":", "=", "\"", "*",
-            "sk-", "SK-", "abcdefghij", "klmnopqrst", "api", "Api_", "key", "KEY", "private",
-            "PRIVATE ", "-----", "BEGIN ", "RSA ", "END ", "here is ", "the ", "password", "555",
-            "bob", "example", ".com", "\u{1f600}", "\u{4f60}", "\u{e9}", "\u{3000}",
+            "a",
+            "Z",
+            "0",
+            "12",
+            " ",
+            "  ",
+            "\n",
+            "-",
+            "--",
+            "+",
+            ".",
+            ",",
+            "@",
+            ":",
+            "=",
+            "\"",
+            "*",
+            "sk-",
+            "SK-",
+            "abcdefghij",
+            "klmnopqrst",
+            "api",
+            "Api_",
+            "key",
+            "KEY",
+            "private",
+            "PRIVATE ",
+            "-----",
+            "BEGIN ",
+            "RSA ",
+            "END ",
+            "here is ",
+            "the ",
+            "password",
+            "555",
+            "bob",
+            "example",
+            ".com",
+            "\u{1f600}",
+            "\u{4f60}",
+            "\u{e9}",
+            "\u{3000}",
         ]);
         prop::collection::vec(words, 0..40).prop_map(|words| words.concat())
     }

@@ -16,7 +16,11 @@ pub(super) fn announcements() -> Vec<Pattern> {
         starts,
         goes_on: None,
     };
-    vec![begins(key_block), begins(here_is_the_password), begins(private_key)]
+    vec![
+        begins(key_block),
+        begins(here_is_the_password),
+        begins(private_key),
+    ]
 }
 
 /// Each of these is replaced.
@@ -73,7 +77,9 @@ fn key_block(at: &mut Cursor<'_>) -> Result<(), Stop> {
     let is_label = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == ' ';
     let seen = at.rest().char_indices().take(LABEL);
     let label = seen.take_while(|(_, c)| is_label(*c)).last();
-    let label = label.and_then(|(end, _)| at.rest().get(..=end)).unwrap_or_default();
+    let label = label
+        .and_then(|(end, _)| at.rest().get(..=end))
+        .unwrap_or_default();
     if let Some(start) = label.find("PRIVATE KEY") {
         at.skip(start + "PRIVATE KEY".len());
         return Ok(());
@@ -151,7 +157,11 @@ fn email(at: &mut Cursor<'_>) -> Result<(), Stop> {
     let domain = at.run(1..=DOMAIN, domain)?;
     // The last dot with two letters behind it ends the address; a full stop is not part of it.
     let end = domain.rmatch_indices('.').find_map(|(dot, _)| {
-        let letters = domain.bytes().skip(dot + 1).take_while(u8::is_ascii_alphabetic).count();
+        let letters = domain
+            .bytes()
+            .skip(dot + 1)
+            .take_while(u8::is_ascii_alphabetic)
+            .count();
         (dot > 0 && letters >= 2).then_some(dot + 1 + letters)
     });
     let end = end.ok_or(Stop::Absent)?;

@@ -153,7 +153,11 @@ impl<'a> Cursor<'a> {
     pub(super) fn word(&mut self, word: &str) -> Result<(), Stop> {
         let there = word.len().min(self.rest.len());
         let (rest, word) = (self.rest.as_bytes(), word.as_bytes());
-        if !rest.iter().zip(word).all(|(a, b)| a.eq_ignore_ascii_case(b)) {
+        if !rest
+            .iter()
+            .zip(word)
+            .all(|(a, b)| a.eq_ignore_ascii_case(b))
+        {
             return Err(Stop::Absent);
         }
         if there < word.len() {

@@ -52,9 +52,7 @@ fn without_controls(text: &str, line_end: char) -> String {
     let keep = |character| match character {
         '\n' | '\u{2028}' | '\u{2029}' => Some(line_end),
         '\t' => Some(' '),
-        '\u{AD}' | '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' => None,
-        '\u{2060}'..='\u{206F}' | '\u{FEFF}' => None,
-        character if character.is_control() => None,
+        character if character.is_control() || is_unseen(character) => None,
         character => Some(character),
     };
     text.replace("\r\n", "\n")
@@ -62,6 +60,18 @@ fn without_controls(text: &str, line_end: char) -> String {
         .chars()
         .filter_map(keep)
         .collect()
+}
+
+/// Soft hyphens, and characters without width or of direction.
+fn is_unseen(character: char) -> bool {
+    matches!(
+        character,
+        '\u{AD}'
+            | '\u{200B}'..='\u{200F}'
+            | '\u{202A}'..='\u{202E}'
+            | '\u{2060}'..='\u{206F}'
+            | '\u{FEFF}'
+    )
 }
 
 /// Any private key, with or without an end.

@@ -184,7 +184,7 @@ impl Watch {
         }
         let wait = self.model_wait(ending.timings.format_seconds + ending.timings.tokenize_seconds);
         self.finish(&measured, reason, |watch, event| {
-            watch.put_ending(event, ending, wait)
+            watch.put_ending(event, ending, wait);
         });
     }
 

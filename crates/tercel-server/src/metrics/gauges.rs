@@ -7,6 +7,9 @@ use tercel::Activity;
 use super::text::Page;
 use crate::app::App;
 
+/// A name, what it is, and how it is had.
+type Line<T> = (&'static str, &'static str, fn(&Activity) -> T);
+
 pub(super) fn models(app: &App, page: &mut Page) {
     let host = app.models.host();
     let mut loaded = Vec::new();
@@ -28,7 +31,7 @@ pub(super) fn models(app: &App, page: &mut Page) {
     for (model, is_loaded) in loaded {
         gauge.sample(&[("model", model)], is_loaded);
     }
-    let gauges: [(&str, &str, fn(&Activity) -> usize); 6] = [
+    let gauges: [Line<usize>; 6] = [
         (
             "running_requests",
             "Requests that share passes at the moment.",
@@ -61,7 +64,7 @@ pub(super) fn models(app: &App, page: &mut Page) {
             gauge.sample(&[("model", model)], value(activity));
         }
     }
-    let counters: [(&str, &str, fn(&Activity) -> u64); 4] = [
+    let counters: [Line<u64>; 4] = [
         (
             "prefix_hits",
             "Requests that went on from kept pages, since the load.",

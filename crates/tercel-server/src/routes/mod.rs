@@ -34,13 +34,20 @@ pub(crate) fn router(app: &Shared) -> Router {
     let (router, description) = described().split_for_parts();
     let description = description.to_json().unwrap_or_default();
     let description = move || async move {
-        ([(axum::http::header::CONTENT_TYPE, "application/json")], description)
+        (
+            [(axum::http::header::CONTENT_TYPE, "application/json")],
+            description,
+        )
     };
     router
         .route("/openapi.json", get(description))
         .merge(page::router())
         .fallback(async || {
-            ApiError::new(axum::http::StatusCode::NOT_FOUND, "not_found", "there is no such path")
+            ApiError::new(
+                axum::http::StatusCode::NOT_FOUND,
+                "not_found",
+                "there is no such path",
+            )
         })
         .method_not_allowed_fallback(async || {
             ApiError::new(

@@ -52,6 +52,9 @@ mod tests {
         Sse::event("ping", &json!({}), &mut out);
         Sse::done(&mut out);
         let text = String::from_utf8(out).expect("text");
-        assert_eq!(text, "data: {\"a\":\"b\\nc\"}\n\nevent: ping\ndata: {}\n\ndata: [DONE]\n\n");
+        assert_eq!(
+            text,
+            "data: {\"a\":\"b\\nc\"}\n\nevent: ping\ndata: {}\n\ndata: [DONE]\n\n"
+        );
     }
 }

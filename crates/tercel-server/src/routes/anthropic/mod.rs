@@ -90,7 +90,10 @@ async fn count_tokens(
     body: Result<Json<CountTokensRequest>, ApiError>,
 ) -> Response {
     let count = count(&app, body).await;
-    in_form(count.map(|count| axum::Json(count).into_response()), &caller)
+    in_form(
+        count.map(|count| axum::Json(count).into_response()),
+        &caller,
+    )
 }
 
 async fn reply_to(

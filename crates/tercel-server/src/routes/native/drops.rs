@@ -271,7 +271,9 @@ mod tests {
         };
         let bytes = frame.unwrap().into_data().unwrap();
         let lines = std::str::from_utf8(&bytes).unwrap().lines();
-        lines.map(|line| serde_json::from_str(line).unwrap()).collect()
+        lines
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 
     fn texts(range: std::ops::Range<usize>) -> Vec<(Kind, String)> {
@@ -279,7 +281,10 @@ mod tests {
     }
 
     fn joined(records: &[Value], key: &str) -> String {
-        records.iter().filter_map(|record| record[key].as_str()).collect()
+        records
+            .iter()
+            .filter_map(|record| record[key].as_str())
+            .collect()
     }
 
     fn numbers(range: std::ops::Range<usize>) -> String {
@@ -291,13 +296,20 @@ mod tests {
     #[tokio::test]
     async fn a_slow_reader_loses_what_the_policy_says() {
         for (drops, text, dropped) in [
-            (Drops::Oldest, [numbers(0..4), numbers(84..100)].concat(), 80),
+            (
+                Drops::Oldest,
+                [numbers(0..4), numbers(84..100)].concat(),
+                80,
+            ),
             (Drops::Newest, numbers(0..20), 80),
             (Drops::Coalesce, numbers(0..100), 0),
         ] {
             let records = read_late(drops, &texts(0..100), 4).await;
             assert_eq!(joined(&records, "delta"), text, "{drops:?}");
-            assert_eq!(records.last().unwrap(), &json!({"done": true, "dropped_count": dropped}));
+            assert_eq!(
+                records.last().unwrap(),
+                &json!({"done": true, "dropped_count": dropped})
+            );
             let warning: Value = serde_json::from_str(WARNING).unwrap();
             let warnings = records.iter().filter(|record| **record == warning).count();
             assert_eq!(warnings, usize::from(dropped > 0), "{drops:?}");

@@ -16,15 +16,24 @@ use crate::gate::Caller;
 use crate::routes::backend::Backend;
 use crate::work::{Ask, Input, TercelBlock, begin};
 
-const FIELDS: [&str; 6] =
-    ["prompt", "max_new_tokens", "temperature", "top_p", "repetition_penalty", "stop"];
+const FIELDS: [&str; 6] = [
+    "prompt",
+    "max_new_tokens",
+    "temperature",
+    "top_p",
+    "repetition_penalty",
+    "stop",
+];
 const MAX_STOPS: usize = 4;
 
 /// What is to be continued, and how. No other fields are taken.
 #[derive(Deserialize, ToSchema)]
 #[schema(as = tercel::GenerateRequest)]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "it describes the body, which is checked field by field")]
+#[expect(
+    dead_code,
+    reason = "it describes the body, which is checked field by field"
+)]
 struct GenerateRequest {
     /// White space at its ends is taken off; something must be left.
     #[schema(min_length = 1, max_length = 4000, pattern = r"\S")]
@@ -96,9 +105,13 @@ fn ask(body: &Map<String, Value>) -> Result<Ask, ApiError> {
     let mut ask = Ask::new(None, Input::Text(prompt(body)?));
     let sampling = &mut ask.sampling;
     sampling.max_new_tokens = Some(max_new_tokens(body)?);
-    let temperature = number(body, "temperature", 0.7, "0 to 2", |it| (0.0..=2.0).contains(&it))?;
+    let temperature = number(body, "temperature", 0.7, "0 to 2", |it| {
+        (0.0..=2.0).contains(&it)
+    })?;
     sampling.temperature = Some(temperature);
-    let top_p = number(body, "top_p", 0.9, "above 0, up to 1", |it| it > 0.0 && it <= 1.0)?;
+    let top_p = number(body, "top_p", 0.9, "above 0, up to 1", |it| {
+        it > 0.0 && it <= 1.0
+    })?;
     sampling.top_p = Some(top_p);
     let in_range = |it: f64| (0.8..=1.2).contains(&it);
     let penalty = number(body, "repetition_penalty", 1.05, "0.8 to 1.2", in_range)?;
@@ -132,14 +145,23 @@ fn max_new_tokens(body: &Map<String, Value>) -> Result<usize, ApiError> {
     let Some(value) = body.get(field) else {
         return Ok(NEW_TOKENS);
     };
-    let is_integer = value.as_number().is_some_and(|it| it.is_u64() || it.is_i64());
+    let is_integer = value
+        .as_number()
+        .is_some_and(|it| it.is_u64() || it.is_i64());
     if !is_integer {
         return Err(invalid(field, format!("`{field}` must be an integer")));
     }
-    let tokens = value.as_u64().and_then(|tokens| usize::try_from(tokens).ok());
-    tokens.filter(|tokens| (1..=MAX_NEW_TOKENS).contains(tokens)).ok_or_else(|| {
-        invalid(field, format!("`{field}` is {value}, must be 1 to {MAX_NEW_TOKENS}"))
-    })
+    let tokens = value
+        .as_u64()
+        .and_then(|tokens| usize::try_from(tokens).ok());
+    tokens
+        .filter(|tokens| (1..=MAX_NEW_TOKENS).contains(tokens))
+        .ok_or_else(|| {
+            invalid(
+                field,
+                format!("`{field}` is {value}, must be 1 to {MAX_NEW_TOKENS}"),
+            )
+        })
 }
 
 fn number(
@@ -159,7 +181,10 @@ fn number(
     if is_in_range(exact) {
         Ok(rounded)
     } else {
-        Err(invalid(field, format!("`{field}` is {value}, must be {range}")))
+        Err(invalid(
+            field,
+            format!("`{field}` is {value}, must be {range}"),
+        ))
     }
 }
 
@@ -179,10 +204,18 @@ fn stops(body: &Map<String, Value>) -> Result<Vec<String>, ApiError> {
         Some(_) => return refuse(kind.to_owned()),
     };
     if stops.len() > MAX_STOPS {
-        return refuse(format!("`stop` has {} strings, must be at most {MAX_STOPS}", stops.len()));
+        return refuse(format!(
+            "`stop` has {} strings, must be at most {MAX_STOPS}",
+            stops.len()
+        ));
     }
-    if stops.iter().any(|stop| stop.is_empty() || stop.len() > MAX_STOP_BYTES) {
-        return refuse(format!("each string of `stop` must be of 1 to {MAX_STOP_BYTES} bytes"));
+    if stops
+        .iter()
+        .any(|stop| stop.is_empty() || stop.len() > MAX_STOP_BYTES)
+    {
+        return refuse(format!(
+            "each string of `stop` must be of 1 to {MAX_STOP_BYTES} bytes"
+        ));
     }
     Ok(stops)
 }
@@ -346,7 +379,11 @@ mod tests {
         ];
         for (body, param, message) in cases {
             let error = parse(body.clone()).unwrap_err();
-            assert_eq!((error.status.as_u16(), error.code), (400, "invalid_request"), "{body}");
+            assert_eq!(
+                (error.status.as_u16(), error.code),
+                (400, "invalid_request"),
+                "{body}"
+            );
             assert_eq!(error.param.as_deref(), Some(param), "{body}");
             assert_eq!(error.message, message);
         }

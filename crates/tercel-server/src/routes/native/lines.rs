@@ -67,7 +67,10 @@ impl Lines {
     }
 
     pub(super) fn warning(out: &mut Vec<u8>) {
-        line(&json!({"type": "stream_warning", "reason": "dropped_chunks"}), out);
+        line(
+            &json!({"type": "stream_warning", "reason": "dropped_chunks"}),
+            out,
+        );
     }
 
     pub(super) fn footer(finished: &Finished, dropped_count: u64, out: &mut Vec<u8>) {

@@ -8,7 +8,7 @@ mod lines;
 mod tokens;
 
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoResponses, ToSchema};
+use utoipa::{IntoResponses, OpenApi, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -16,8 +16,13 @@ use crate::app::Shared;
 use crate::error::{ApiError, ErrorBody};
 use crate::work::Finished;
 
+/// What the answers of [`Refusals`] refer to.
+#[derive(OpenApi)]
+#[openapi(components(schemas(ErrorBody)))]
+struct Referred;
+
 pub(crate) fn router() -> OpenApiRouter<Shared> {
-    OpenApiRouter::new()
+    OpenApiRouter::with_openapi(Referred::openapi())
         .routes(routes!(chat::chat))
         .routes(routes!(generate::generate))
         .routes(routes!(tokens::tokenize))
@@ -36,7 +41,10 @@ const MAX_STOP_BYTES: usize = 256;
 
 /// What a request that needs a model may be answered with instead.
 #[derive(IntoResponses)]
-#[expect(dead_code, reason = "it describes answers that errors turn into themselves")]
+#[expect(
+    dead_code,
+    reason = "it describes answers that errors turn into themselves"
+)]
 pub(super) enum Refusals {
     /// The request is wrong; `param` names the field.
     #[response(status = 400)]
@@ -143,7 +151,9 @@ mod tests {
 
     #[test]
     fn the_description_is_whole() {
-        let (_, description) = router().merge(super::super::admin::router()).split_for_parts();
+        let (_, description) = router()
+            .merge(super::super::admin::router())
+            .split_for_parts();
         let description = serde_json::to_value(description).unwrap();
         let mut found = Vec::new();
         references(&description, &mut found);
@@ -155,10 +165,14 @@ mod tests {
         let generate = &description["components"]["schemas"]["tercel.GenerateRequest"];
         assert_eq!(generate["additionalProperties"], false);
         assert_eq!(generate["required"], serde_json::json!(["prompt"]));
-        let answers = description["paths"]["/v1/chat"]["post"]["responses"].as_object().unwrap();
+        let answers = description["paths"]["/v1/chat"]["post"]["responses"]
+            .as_object()
+            .unwrap();
         let mut answers: Vec<&str> = answers.keys().map(String::as_str).collect();
         answers.sort_unstable();
-        let all = ["200", "400", "401", "403", "404", "408", "409", "413", "415", "429", "500", "503"];
+        let all = [
+            "200", "400", "401", "403", "404", "408", "409", "413", "415", "429", "500", "503",
+        ];
         assert_eq!(answers, all);
     }
 }

@@ -158,7 +158,10 @@ fn check_ids(tokens: &[TokenId], vocab_size: usize) -> Result<(), ApiError> {
         None => Ok(()),
         Some(index) => Err(ApiError::invalid(
             format!("tokens[{index}]"),
-            format!("token {} is not in the vocabulary of {vocab_size}", tokens[index]),
+            format!(
+                "token {} is not in the vocabulary of {vocab_size}",
+                tokens[index]
+            ),
         )),
     }
 }
@@ -201,7 +204,9 @@ pub(super) async fn apply_template(
 ) -> Result<JsonReply<ApplyTemplateReply>, ApiError> {
     let name = app.models.find(body.model.as_deref())?.name.clone();
     let messages = messages(body.messages)?;
-    let chars = messages.iter().map(|message| message.content.chars().count());
+    let chars = messages
+        .iter()
+        .map(|message| message.content.chars().count());
     check_length(&app, "messages", chars.sum())?;
     let lease = app.models.lease(&name).await?;
     let reply = on_a_thread(move || {
@@ -236,7 +241,10 @@ mod tests {
         assert!(check_ids(&[], 0).is_ok());
         assert!(check_ids(&[0, 9], 10).is_ok());
         let error = check_ids(&[0, 10, 11], 10).unwrap_err();
-        assert_eq!((error.status.as_u16(), error.code), (400, "invalid_parameter"));
+        assert_eq!(
+            (error.status.as_u16(), error.code),
+            (400, "invalid_parameter")
+        );
         assert_eq!(error.param.as_deref(), Some("tokens[1]"));
         assert_eq!(error.message, "token 10 is not in the vocabulary of 10");
     }
@@ -252,7 +260,10 @@ mod tests {
             piece: Bytes::Raw(vec![0xC3]),
         };
         for (reply, wire) in [
-            (TokenizeReply::Ids { tokens: vec![1, 2] }, json!({"tokens": [1, 2]})),
+            (
+                TokenizeReply::Ids { tokens: vec![1, 2] },
+                json!({"tokens": [1, 2]}),
+            ),
             (
                 TokenizeReply::Pieces {
                     tokens: vec![text, part],

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use tercel::{Engine, Error, Pooling};
 use utoipa::ToSchema;
 
-use super::prompts::{self, Prompts};
+use super::prompts::{self, PromptItem};
 use super::refusals::Refusals;
-use super::texts::short;
+use super::texts::{TextOr, short};
 use crate::app::Shared;
 use crate::body::Json;
 use crate::config::Limits;
@@ -26,7 +26,7 @@ pub(super) struct EmbeddingRequest {
     model: Option<String>,
     /// A text, a list of texts, a list of tokens or a list of such lists.
     #[schema(inline)]
-    input: Prompts,
+    input: TextOr<PromptItem>,
     /// `float` (the default), or `base64`: 32-bit floats, the lowest byte first.
     encoding_format: Option<String>,
     /// Must be what the model has.

@@ -8,9 +8,6 @@ use super::texts::TextOr;
 use crate::error::ApiError;
 use crate::work::Input;
 
-/// A text, a list of texts, a list of tokens or a list of such lists.
-pub(super) type Prompts = TextOr<PromptItem>;
-
 /// An element of a list of prompts, or of a prompt that is a list.
 #[derive(Clone, Debug, Deserialize, PartialEq, ToSchema)]
 #[serde(
@@ -27,7 +24,7 @@ pub(super) enum PromptItem {
 }
 
 /// The prompts of a field, at least one.
-pub(super) fn inputs(prompts: Prompts, field: &str) -> Result<Vec<Input>, ApiError> {
+pub(super) fn inputs(prompts: TextOr<PromptItem>, field: &str) -> Result<Vec<Input>, ApiError> {
     let items = match prompts {
         TextOr::Text(text) => return Ok(vec![Input::Text(text)]),
         TextOr::List(items) => items,
@@ -79,7 +76,7 @@ mod tests {
                 vec![Input::Tokens(vec![1]), Input::Tokens(vec![2, 3])],
             ),
         ] {
-            let prompts = parse::<Prompts>(body.as_bytes(), 8).unwrap();
+            let prompts = parse::<TextOr<PromptItem>>(body.as_bytes(), 8).unwrap();
             assert_eq!(inputs(prompts, "prompt"), Ok(want), "{body}");
         }
     }
@@ -87,7 +84,7 @@ mod tests {
     #[test]
     fn what_is_none_of_them_is_refused() {
         for body in ["[]", r#"["a", 1]"#, r#"[[1], "a"]"#, "[1, [2]]"] {
-            let prompts = parse::<Prompts>(body.as_bytes(), 8).unwrap();
+            let prompts = parse::<TextOr<PromptItem>>(body.as_bytes(), 8).unwrap();
             let error = inputs(prompts, "prompt").unwrap_err();
             assert_eq!(error.param.as_deref(), Some("prompt"), "{body}");
         }
@@ -100,7 +97,7 @@ mod tests {
             "[[\"a\"]]",
             "[4294967296]",
         ] {
-            let error = parse::<Prompts>(body.as_bytes(), 8).unwrap_err();
+            let error = parse::<TextOr<PromptItem>>(body.as_bytes(), 8).unwrap_err();
             assert_eq!(error.code, "invalid_request", "{body}");
             assert!(
                 error.message.contains("string"),

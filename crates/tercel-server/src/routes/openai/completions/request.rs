@@ -2,8 +2,9 @@
 
 use crate::config::Limits;
 use crate::error::ApiError;
-use crate::routes::openai::prompts::{self, Prompts};
+use crate::routes::openai::prompts::{self, PromptItem};
 use crate::routes::openai::sampling::{self, StreamOptions, generation_request, refuse};
+use crate::routes::openai::texts::TextOr;
 use crate::work::{Ask, Input};
 
 generation_request! {
@@ -11,7 +12,7 @@ generation_request! {
     struct CompletionRequest {
         /// A text, a list of texts, a list of tokens or a list of such lists.
         #[schema(inline)]
-        prompt: Prompts,
+        prompt: TextOr<PromptItem>,
         /// How many replies to each.
         #[schema(minimum = 1)]
         n: Option<usize>,
