@@ -539,7 +539,7 @@ mod tests {
                     frequency_penalty: Some(value),
                     top_k: Some(0),
                     stop: vec!["x".repeat(256); 16],
-                    logit_bias: vec![(3, 50.0 * value), (4, -50.0 * value)].repeat(512),
+                    logit_bias: [(3, 50.0 * value), (4, -50.0 * value)].repeat(512),
                     ..Sampling::default()
                 };
                 sampling.validate().expect("in range");
