@@ -10,7 +10,7 @@ use tercel::{EngineBuilder, Pooling};
 use crate::gate::Keys;
 
 /// How a server is to be.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Config {
     /// The models it has; the first one answers where a request names none.
@@ -39,26 +39,6 @@ pub struct Config {
     pub allow_pull: bool,
     /// Whether SIGTERM ends the server as its [`StopHandle`](crate::StopHandle) does, on Unix.
     pub stop_on_sigterm: bool,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            models: Vec::new(),
-            keys: Keys::default(),
-            limits: Limits::default(),
-            rates: Rates::default(),
-            allowed_hosts: Vec::new(),
-            allowed_origins: Vec::new(),
-            guard: GuardPolicy::default(),
-            log: LogPolicy::default(),
-            insecure: false,
-            idle_ttl: None,
-            max_model_bytes: None,
-            allow_pull: false,
-            stop_on_sigterm: false,
-        }
-    }
 }
 
 /// A model under the name that clients use.

@@ -120,14 +120,14 @@ impl ApiError {
                 headers.insert(header::RETRY_AFTER, value);
             }
         }
-        response.extensions_mut().insert(Told(self.code));
+        response.extensions_mut().insert(Told);
         response
     }
 }
 
-/// The code of the error in a response, for the log and the metrics.
+/// Marks a response that has the object of an error already.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Told(pub(crate) &'static str);
+pub(crate) struct Told;
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {

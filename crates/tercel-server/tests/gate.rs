@@ -24,7 +24,7 @@ struct Running {
 impl Running {
     fn new(mut config: Config) -> Self {
         config.log.target = None;
-        let server = Server::bind(config, "127.0.0.1:0".parse().unwrap()).unwrap();
+        let server = Server::bind(config, "127.0.0.1:0".parse().expect("works")).expect("works");
         let (address, stop) = (server.address(), server.stop_handle());
         Self {
             address,
@@ -37,23 +37,28 @@ impl Running {
     fn ask(&self, head: &str, headers: &[(&str, &str)], body: &str) -> (u16, String, String) {
         let mut text = format!("{head} HTTP/1.1\r\nConnection: close\r\n");
         if !headers.iter().any(|(name, _)| *name == "Host") {
-            write!(text, "Host: {}\r\n", self.address).unwrap();
+            write!(text, "Host: {}\r\n", self.address).expect("works");
         }
         for (name, value) in headers {
-            write!(text, "{name}: {value}\r\n").unwrap();
+            write!(text, "{name}: {value}\r\n").expect("works");
         }
-        write!(text, "Content-Length: {}\r\n\r\n{body}", body.len()).unwrap();
-        let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.write_all(text.as_bytes()).unwrap();
+        write!(text, "Content-Length: {}\r\n\r\n{body}", body.len()).expect("works");
+        let mut stream = TcpStream::connect(self.address).expect("works");
+        stream.write_all(text.as_bytes()).expect("works");
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        stream.read_to_string(&mut answer).expect("works");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("works");
         assert!(head.contains("\r\nx-request-id: "), "{head}");
         assert!(
             head.contains("\r\nx-content-type-options: nosniff"),
             "{head}"
         );
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let status = head
+            .split(' ')
+            .nth(1)
+            .expect("works")
+            .parse()
+            .expect("works");
         let body: Value = serde_json::from_str(body).unwrap_or_default();
         let part = |name| body["error"][name].as_str().unwrap_or_default().to_owned();
         (status, part("code"), part("message"))
@@ -65,15 +70,21 @@ impl Drop for Running {
         self.stop.stop();
         let ended = self.thread.take().map(JoinHandle::join);
         if !std::thread::panicking() {
-            ended.unwrap().unwrap().unwrap();
+            ended.expect("works").expect("works").expect("works");
         }
     }
 }
 
 fn with_keys() -> Config {
     let mut config = Config::default();
-    config.keys.insert("k_user_1", Role::User, USER).unwrap();
-    config.keys.insert("k_admin_1", Role::Admin, ADMIN).unwrap();
+    config
+        .keys
+        .insert("k_user_1", Role::User, USER)
+        .expect("works");
+    config
+        .keys
+        .insert("k_admin_1", Role::Admin, ADMIN)
+        .expect("works");
     config
 }
 
@@ -84,8 +95,8 @@ fn hex(bytes: &[u8]) -> String {
 fn now() -> i64 {
     let now = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap();
-    now.as_secs().try_into().unwrap()
+        .expect("works");
+    now.as_secs().try_into().expect("works")
 }
 
 #[test]
@@ -94,7 +105,7 @@ fn refusals_come_in_the_books_order() {
     let path = "/admin/nowhere?a=1";
     let ask = |id: &str, secret: &str, time: i64, leave_out: usize| {
         let hash = hex(&Sha256::digest("{}"));
-        let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+        let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("works");
         mac.update(format!("POST\n{path}\n{time}\n{hash}").as_bytes());
         let signature = hex(&mac.finalize().into_bytes());
         let (key, time) = (format!("ApiKey {id}"), time.to_string());
@@ -168,6 +179,6 @@ fn without_keys_nobody_administers() {
         );
         assert_eq!((status, &*code), (403, "forbidden"), "{path}");
     }
-    let ended = Server::bind(Config::default(), "0.0.0.0:0".parse().unwrap());
+    let ended = Server::bind(Config::default(), "0.0.0.0:0".parse().expect("works"));
     assert!(matches!(ended, Err(ServerError::NoKeys { .. })));
 }

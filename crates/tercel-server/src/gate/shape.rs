@@ -36,7 +36,7 @@ pub(crate) async fn errors_of(path: &str, id: &RequestId, response: Response) ->
     let bytes = Limited::new(body, MOST_BYTES)
         .collect()
         .await
-        .map(|body| body.to_bytes());
+        .map(http_body_util::Collected::to_bytes);
     let bytes = bytes.unwrap_or_default();
     let mut object = if is_told {
         match serde_json::from_slice(&bytes) {
@@ -45,7 +45,7 @@ pub(crate) async fn errors_of(path: &str, id: &RequestId, response: Response) ->
         }
     } else {
         let (code, fallback) = code_of(status);
-        parts.extensions.insert(Told(code));
+        parts.extensions.insert(Told);
         object_of(
             status,
             code,

@@ -139,7 +139,7 @@ fn normalize(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     for c in text.chars() {
         let is_dropped = c.is_ascii_control() && !matches!(c, '\n' | '\t');
-        if !is_dropped && !(c == ' ' && clean.ends_with(' ')) {
+        if !(is_dropped || c == ' ' && clean.ends_with(' ')) {
             clean.push(c);
         }
     }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use serde_json::{Value, json};
-use tercel::{Reply, StopReason};
+use tercel::{CacheMiss, Reply, StopReason};
 
 /// A reply, and what the guards did to it.
 #[derive(Clone, Debug)]
@@ -50,7 +50,7 @@ impl Finished {
             threads: self.reply.threads,
             prompt_tokens: usage.prompt_tokens,
             cached_tokens: usage.cached_tokens,
-            cache_miss: usage.cache_miss.map(|miss| miss.name()),
+            cache_miss: usage.cache_miss.map(CacheMiss::name),
             generated_tokens: usage.generated_tokens,
             thinking_tokens: usage.thinking_tokens,
             lost_bytes: usage.lost_bytes,

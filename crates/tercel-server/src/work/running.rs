@@ -13,7 +13,6 @@ use crate::log::Watch;
 
 /// A reply that is being made.
 pub(crate) struct Running {
-    app: Shared,
     model: String,
     stream: LeaseAsyncStream,
     /// There where the output is filtered.
@@ -60,7 +59,6 @@ async fn begin_choice(
         Ok((stream, filter)) => {
             watch.started(&stream);
             Ok(Running {
-                app: app.clone(),
                 model,
                 stream,
                 filter,
@@ -173,10 +171,8 @@ impl Running {
                         return Some(Ok(Piece::Text(text)));
                     }
                 }
-                Event::Logprobs { logprobs, .. } => {
-                    if self.filter.is_none() {
-                        return Some(Ok(Piece::Logprobs(logprobs)));
-                    }
+                Event::Logprobs { logprobs, .. } if self.filter.is_none() => {
+                    return Some(Ok(Piece::Logprobs(logprobs)));
                 }
                 Event::Done(mut reply) => {
                     let (rest, guarded_by) = match self.filter.take() {

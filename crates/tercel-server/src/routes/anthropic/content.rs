@@ -79,12 +79,10 @@ pub(super) fn conversation(
         }
     }
     for (index, turn) in turns.into_iter().enumerate() {
-        let role = match parse_role(&turn.role) {
-            Ok(role @ (Role::User | Role::Assistant | Role::System)) => role,
-            _ => {
-                let error = Error::InvalidRole { role: turn.role };
-                return Err(ApiError::from(error).about(format!("messages[{index}].role")));
-            }
+        let Ok(role @ (Role::User | Role::Assistant | Role::System)) = parse_role(&turn.role)
+        else {
+            let error = Error::InvalidRole { role: turn.role };
+            return Err(ApiError::from(error).about(format!("messages[{index}].role")));
         };
         let said = turn
             .content
@@ -228,6 +226,10 @@ mod tests {
     use super::*;
     use crate::body;
 
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "tables of cases read better so"
+    )]
     fn read(system: Value, turns: Value) -> Result<Vec<Message>, ApiError> {
         #[derive(Deserialize)]
         struct Both {
@@ -239,6 +241,10 @@ mod tests {
         conversation(both.system, both.messages)
     }
 
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "tables of cases read better so"
+    )]
     fn user(content: Value) -> Value {
         json!([{"role": "user", "content": content}])
     }

@@ -236,11 +236,11 @@ mod tests {
     fn a_reply_without_a_text_has_an_empty_one() {
         for pieces in [vec![], vec![Piece::Thinking("h".into())]] {
             let events = reply(&pieces);
-            let blocks = events
+            let mut blocks = events
                 .iter()
                 .filter(|event| event["type"] == "content_block_start");
             assert_eq!(
-                blocks.last().expect("a block")["content_block"]["type"],
+                blocks.next_back().expect("a block")["content_block"]["type"],
                 "text"
             );
         }

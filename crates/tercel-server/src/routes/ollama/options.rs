@@ -200,14 +200,15 @@ mod tests {
 
     #[test]
     fn options_become_sampling() {
-        let cases: [(Value, fn(&mut Sampling)); 12] = [
+        type Set = fn(&mut Sampling);
+        let cases: [(Value, Set); 12] = [
             (json!({}), |_| {}),
             (json!({"num_predict": 7}), |it| it.max_new_tokens = Some(7)),
             (json!({"num_predict": -1}), |it| {
-                it.max_new_tokens = Some(UNBOUNDED)
+                it.max_new_tokens = Some(UNBOUNDED);
             }),
             (json!({"num_predict": -2}), |it| {
-                it.max_new_tokens = Some(UNBOUNDED)
+                it.max_new_tokens = Some(UNBOUNDED);
             }),
             (
                 json!({"temperature": 0, "top_k": 0, "top_p": 1.0, "min_p": 0.1}),
@@ -223,7 +224,7 @@ mod tests {
                 it.repetition_window = Some(32);
             }),
             (json!({"repeat_last_n": -1}), |it| {
-                it.repetition_window = Some(UNBOUNDED)
+                it.repetition_window = Some(UNBOUNDED);
             }),
             (
                 json!({"repeat_last_n": 0, "repeat_penalty": 1.3, "presence_penalty": 1}),
