@@ -16,6 +16,7 @@ fn help_texts_are_as_recorded() {
     for command in [
         "",
         "run",
+        "serve",
         "pull",
         "list",
         "rm",

@@ -1,7 +1,9 @@
 //! The models of the server: their names, and how a request comes by one.
 
+use std::collections::HashMap;
 use std::iter;
 use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tercel::Pooling;
@@ -18,6 +20,8 @@ pub(crate) struct Models {
     added: Added,
     /// When the server began to serve them, in Unix seconds.
     created: u64,
+    /// Tokens of the context of each model that has been loaded.
+    contexts: Mutex<HashMap<String, usize>>,
 }
 
 impl Models {
@@ -40,6 +44,7 @@ impl Models {
             served: config.models.clone(),
             added: Added::default(),
             created: now.map_or(0, |now| now.as_secs()),
+            contexts: Mutex::default(),
         })
     }
 
@@ -114,6 +119,14 @@ impl Models {
         model.map_or(Pooling::Mean, |model| model.pooling)
     }
 
+    /// Tokens that prompt and reply may have together, as of the model's latest load. Nothing before
+    /// the first: asking a model itself would count as its use.
+    pub(crate) fn context(&self, name: &str) -> Option<usize> {
+        let contexts = self.contexts.lock();
+        let contexts = contexts.unwrap_or_else(PoisonError::into_inner);
+        contexts.get(name).copied()
+    }
+
     /// The model, ready; loads it where it is not. Dropping the future ends the wait, not the load.
     pub(crate) async fn lease(&self, name: &str) -> Result<Lease, ApiError> {
         // What is loaded is had at once, without another thread.
@@ -126,7 +139,14 @@ impl Models {
         let (host, name, cancel) = (self.host.clone(), name.to_owned(), wait.0.clone());
         let lease = tokio::task::spawn_blocking(move || host.get_unless(&name, &cancel)).await;
         match lease {
-            Ok(lease) => Ok(lease?),
+            Ok(lease) => {
+                let lease = lease?;
+                let contexts = self.contexts.lock();
+                let mut contexts = contexts.unwrap_or_else(PoisonError::into_inner);
+                contexts.insert(lease.name().to_owned(), lease.info().max_context);
+                drop(contexts);
+                Ok(lease)
+            }
             Err(_) => Err(ApiError::new(
                 axum::http::StatusCode::INTERNAL_SERVER_ERROR,
                 "internal",

@@ -102,7 +102,7 @@ fn describe(model: &ServedModel, found: Option<&Found>, created: SystemTime) -> 
     }
     let of_files = found.and_then(|found| found.local.licence.clone());
     ShowReply {
-        modelfile: format!("FROM {}\n", model.source),
+        modelfile: format!("FROM {}\n", model.name),
         parameters: inspection
             .map(|it| parameters(&it.sampling))
             .unwrap_or_default(),
@@ -179,7 +179,7 @@ mod tests {
     fn a_model_whose_files_are_not_here_is_described_all_the_same() {
         let model = ServedModel::new("small", "some/where", || tercel::Engine::builder("x"));
         let shown = describe(&model, None, SystemTime::UNIX_EPOCH);
-        assert_eq!(shown.modelfile, "FROM some/where\n");
+        assert_eq!(shown.modelfile, "FROM small\n");
         assert_eq!(shown.capabilities, ["completion"]);
         assert!(shown.model_info.is_empty());
     }

@@ -21,6 +21,17 @@ pub(super) struct Model {
     /// When the server began to serve it, in Unix seconds.
     created: u64,
     owned_by: &'static str,
+    /// What only this server tells.
+    tercel: ModelBlock,
+}
+
+/// What only this server tells of a model.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub(super) struct ModelBlock {
+    /// Whether it is in memory.
+    loaded: bool,
+    /// Tokens that prompt and reply may have together; known once it has been loaded.
+    context_length: Option<usize>,
 }
 
 /// All models.
@@ -60,7 +71,7 @@ async fn list(State(app): State<Shared>) -> Json<ModelList> {
         .models
         .served()
         .iter()
-        .map(|model| described(model, app.models.created()));
+        .map(|model| described(&app, model));
     Json(ModelList {
         object: "list",
         data: data.collect(),
@@ -90,14 +101,18 @@ async fn one(
         return Err(ApiError::invalid("id", "the model's name is not UTF-8"));
     };
     let model = app.models.find(Some(&id))?;
-    Ok(Json(described(model, app.models.created())))
+    Ok(Json(described(&app, model)))
 }
 
-fn described(model: &ServedModel, created: u64) -> Model {
+fn described(app: &Shared, model: &ServedModel) -> Model {
     Model {
         id: model.name.clone(),
         object: "model",
-        created,
+        created: app.models.created(),
         owned_by: "tercel",
+        tercel: ModelBlock {
+            loaded: app.models.host().is_loaded(&model.name),
+            context_length: app.models.context(&model.name),
+        },
     }
 }
