@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from serving import Server
 
 # A gate fails for want of a tool; a desk is told what was left out.

@@ -2,6 +2,7 @@
 
 import anthropic
 import pytest
+
 from serving import MODEL
 from wire import strict
 
@@ -23,13 +24,18 @@ def ask(client, extra_body=None, **more):
     return client.messages.create(**(settings | more), extra_body=GREEDY | (extra_body or {}))
 
 
+def input_tokens(usage):
+    """All tokens of a prompt: those that were kept from earlier ones are counted apart."""
+    return usage.input_tokens + usage.cache_read_input_tokens + usage.cache_creation_input_tokens
+
+
 def test_a_message_is_answered(client):
     message = strict(ask(client))
     assert (message.type, message.role, message.model) == ("message", "assistant", MODEL)
     assert message.id.startswith("msg_")
     assert message.content[0].type == "text" and "Paris" in message.content[0].text
     assert message.stop_reason in ("end_turn", "max_tokens")
-    assert message.usage.input_tokens > 0 and 0 < message.usage.output_tokens <= 16
+    assert input_tokens(message.usage) > 0 and 0 < message.usage.output_tokens <= 16
 
 
 def test_a_system_text_and_blocks_are_taken(client):
@@ -75,7 +81,7 @@ def test_a_stream_has_its_events_in_order(client):
     assert text == whole.content[0].text
     start = next(it for it in events if it.type == "message_start").message
     end = next(it for it in events if it.type == "message_delta")
-    assert start.usage.input_tokens == whole.usage.input_tokens
+    assert input_tokens(start.usage) == input_tokens(whole.usage)
     assert end.usage.output_tokens == whole.usage.output_tokens
     assert end.delta.stop_reason == whole.stop_reason
 
@@ -91,7 +97,7 @@ def test_the_stream_helper_of_the_client_accumulates(client):
 
 def test_tokens_are_counted_as_the_reply_counts_them(client):
     count = strict(client.messages.count_tokens(model=MODEL, messages=QUESTION))
-    assert count.input_tokens == ask(client).usage.input_tokens
+    assert count.input_tokens == input_tokens(ask(client).usage)
     longer = client.messages.count_tokens(model=MODEL, messages=QUESTION, system="Be brief.")
     assert longer.input_tokens != count.input_tokens
 

@@ -7,6 +7,7 @@ import time
 
 import httpx
 import pytest
+
 from serving import named, until
 from wire import PROTOCOLS, ndjson, sse, turn
 
@@ -121,12 +122,14 @@ def test_whoever_disconnects_is_cancelled(launch):
 @pytest.mark.timeout(600)
 def test_500_disconnects_leave_nothing_behind(launch):
     server = launch("--max-context", "2048", "--max-sequences", "4")
-    disconnect(server, 50, 12)
-    memory = server.rss_bytes()
-    for _ in range(10):
-        disconnect(server, 50, 12)
-    assert pages(server) == 0, server.metrics()
-    assert server.rss_bytes() - memory < 16 << 20
+    memory = []
+    # The first rounds touch the pages of the cache, which stay the server's.
+    for _ in range(4):
+        for _ in range(10):
+            disconnect(server, 50, 12)
+        assert pages(server) == 0, server.metrics()
+        memory.append(server.rss_bytes())
+    assert memory[3] - memory[2] < 8 << 20, [it >> 20 for it in memory]
     server.chat()
 
 

@@ -9,6 +9,7 @@ import time
 
 import httpx
 import pytest
+
 from serving import MODEL, Server, named, refused, until
 from wire import error_of, turn
 

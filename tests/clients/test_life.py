@@ -5,6 +5,7 @@ import signal
 import time
 
 import httpx
+
 from serving import MODEL, free_port, named, refused, until
 from wire import error_of, sse, turn
 
@@ -163,12 +164,15 @@ def test_metrics_agree_with_the_log(launch, tmp_path):
     server = launch("--log-file", str(log))
     for _ in range(5):
         server.chat()
-    server.post(CHAT, turn("x") | {"temperature": 9})
+    assert server.post(CHAT, turn("x") | {"temperature": 9}).status_code == 400
+    assert server.post(CHAT, turn("word " * 9000)).status_code == 400
     values = server.metrics()
     ends = lambda: named(server.events(log), "llm.generation.completed")
     until("the log has all", lambda: len(ends()) == 5)
     tokens = sum(it["output"]["output_tokens"] for it in ends())
     assert values["tercel_generated_tokens_total"] == tokens
     assert values["tercel_requests_completed_total"] == 5
-    assert values["tercel_requests_failed_total"] == 1
+    assert values['tercel_requests_failed_total{code="context_overflow"}'] == 1
+    refused = [name for name in values if 'status="400"' in name]
+    assert sum(values[name] for name in refused) == 2, refused
     assert {it["model_id"] for it in ends()} == {MODEL}

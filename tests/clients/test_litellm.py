@@ -2,6 +2,7 @@
 
 import litellm
 import pytest
+
 from serving import MODEL
 
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]

@@ -4,6 +4,7 @@ import asyncio
 import json
 
 import pytest
+
 from serving import MODEL, until
 from wire import sse
 

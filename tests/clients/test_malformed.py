@@ -6,6 +6,7 @@ import socket
 
 import httpx
 import pytest
+
 from serving import MODEL
 from wire import error_of, turn
 
@@ -148,7 +149,8 @@ def made(random):
     path = random.choice(sorted(ROUTES))
     body = ROUTES[path]
     kind = random.randrange(14)
-    if kind == 10:
+    # Ollama's clients send JSON by any name, or by none.
+    if kind == 10 and not path.startswith("/api/"):
         kinds = [
             "text/plain",
             "application/x-www-form-urlencoded",
@@ -187,7 +189,7 @@ def test_a_thousand_malformed_requests_are_told_so(server):
                 answer = client.send(request)
                 status = answer.status_code
                 assert status in statuses, f"status {status}, expected {sorted(statuses)}"
-                error_of(answer, path)
+                error_of(answer)
             except (AssertionError, KeyError, ValueError, httpx.TransportError) as problem:
                 shown = body[:200].decode("utf-8", "backslashreplace")
                 told = answer.text[:200] if isinstance(problem, AssertionError) else ""

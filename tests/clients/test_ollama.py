@@ -4,6 +4,7 @@ import math
 
 import ollama
 import pytest
+
 from serving import MODEL
 
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]

@@ -2,18 +2,28 @@
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Unsatisfiable
 from schemathesis.checks import load_all_checks, not_a_server_error
 from schemathesis.config import SchemathesisConfig
+from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_schema_conformance,
     status_code_conformance,
 )
+
 from serving import Server
 
-EXAMPLES = 12
-schema = schemathesis.pytest.from_fixture("described")
+# The same requests every time, and no more than a gate has the time for.
+BOUNDS = settings(
+    max_examples=20,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
 
 
 @pytest.fixture(scope="module")
@@ -64,23 +74,29 @@ def test_the_description_names_the_routes(server):
 
 
 @pytest.mark.timeout(300)
-@schema.parametrize()
-@settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    phases=[Phase.explicit, Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)
-def test_what_is_described_is_what_happens(case):
-    response = case.call(timeout=30)
-    case.validate_response(
-        response,
-        checks=[
-            not_a_server_error,
-            status_code_conformance,
-            content_type_conformance,
-            response_schema_conformance,
-        ],
-    )
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
+def test_what_is_described_is_what_happens(described, mode, subtests):
+    def check(case):
+        response = case.call(timeout=30)
+        case.validate_response(
+            response,
+            checks=[
+                not_a_server_error,
+                status_code_conformance,
+                content_type_conformance,
+                response_schema_conformance,
+            ],
+        )
+
+    count = 0
+    for found in described.get_all_operations():
+        operation = found.ok()
+        count += 1
+        with subtests.test(operation.label):
+            cases = operation.as_strategy(generation_mode=mode)
+            try:
+                BOUNDS(given(case=cases)(check))()
+            except Unsatisfiable:
+                # Nothing can be wrong with a request that has no parameters and no body.
+                assert mode == GenerationMode.NEGATIVE
+    assert count > 25

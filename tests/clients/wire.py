@@ -4,6 +4,7 @@ import json
 import re
 
 import httpx
+
 from serving import MODEL
 
 
@@ -17,8 +18,9 @@ def strict(value):
     return value
 
 
-def error_of(answer, path=""):
+def error_of(answer):
     """The error of a 4xx or 5xx in the form of its protocol, with what all forms have."""
+    path = answer.request.url.path
     assert answer.headers["content-type"].startswith("application/json"), answer.headers
     body = answer.json()
     error = body["error"]

@@ -121,7 +121,15 @@ impl From<ServerError> for Failure {
             ServerError::Models(error) => error.kind(),
             _ => "server_failed",
         };
-        Self::told(kind, error.to_string(), error.hint())
+        let hint = match &error {
+            ServerError::NoKeys { .. } => Some(
+                "give it keys (`--keys-file` or `--keys-from-env`), listen on 127.0.0.1, or say that \
+                 you mean it with `--insecure`"
+                    .to_owned(),
+            ),
+            _ => error.hint(),
+        };
+        Self::told(kind, error.to_string(), hint)
     }
 }
 

@@ -10,14 +10,12 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http_body::Body as _;
 use serde_json::json;
 
 use super::auth::{Need, authenticate};
 use super::buckets::Client;
 use super::hosts::{self, Origin};
-use super::late::Timed;
-use super::{Caller, Peer, address_of, shape};
+use super::{Caller, Peer, address_of, late, shape};
 use crate::app::{App, Shared};
 use crate::error::ApiError;
 use crate::ids::RequestId;
@@ -30,6 +28,9 @@ pub(crate) async fn admit(State(app): State<Shared>, request: Request, next: Nex
     let template = request.extensions().get::<MatchedPath>().cloned();
     let template = template.as_ref().map_or("other", MatchedPath::as_str);
     let origin = app.gate.hosts.check(request.uri(), request.headers());
+    let (parts, body) = request.into_parts();
+    let (body, rest) = late::timed(body, app.config.limits.read_timeout);
+    let request = Request::from_parts(parts, body);
     let response = match &origin {
         Ok(origin) => answer(&app, &id, origin.as_ref(), request, next, template).await,
         Err(error) => Err(error.clone()),
@@ -43,10 +44,16 @@ pub(crate) async fn admit(State(app): State<Shared>, request: Request, next: Nex
     let mut response = shape::errors_of(&path, &id, response).await;
     app.metrics.answered(template, response.status().as_u16());
     let is_unauthorized = response.status() == StatusCode::UNAUTHORIZED;
+    let is_cut = rest.is_left() && (response.status().as_u16() >= 400);
     let headers = response.headers_mut();
     hosts::secure(headers);
     if let Ok(Some(origin)) = &origin {
         origin.allow(headers);
+    }
+    if is_cut {
+        // The connection ends with an answer that did not wait for the body. A client that is not
+        // told sends its next request into nothing.
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     if is_unauthorized {
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -77,14 +84,6 @@ async fn answer(
         return Err(error.retry_after(Duration::from_secs(1)));
     }
     let limits = &app.config.limits;
-    let within = limits.read_timeout;
-    let request = request.map(|body| {
-        if body.is_end_stream() {
-            body
-        } else {
-            Body::new(Timed::new(body, within))
-        }
-    });
     let address = address_of(request.extensions().get::<Peer>());
     let (mut request, identity) = authenticate(&app.gate, need, limits.body_bytes, request).await?;
     if matches!(need, Need::Key(_)) {

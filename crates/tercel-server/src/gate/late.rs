@@ -3,12 +3,14 @@
 
 use std::error::Error;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use tokio::time::Sleep;
 
 /// The body was not there in time.
@@ -31,18 +33,30 @@ impl Late {
 }
 
 /// A body that fails with [`Late`] unless it ends in time.
-pub(super) struct Timed {
+struct Timed {
     body: Body,
     end: Pin<Box<Sleep>>,
+    is_left: Arc<AtomicBool>,
 }
 
-impl Timed {
-    pub(super) fn new(body: Body, within: Duration) -> Self {
-        Self {
-            body,
-            end: Box::pin(tokio::time::sleep(within)),
-        }
+/// Whether a part of a body was left unread.
+pub(super) struct Rest(Arc<AtomicBool>);
+
+impl Rest {
+    pub(super) fn is_left(&self) -> bool {
+        self.0.load(Ordering::Acquire)
     }
+}
+
+/// The body, which fails with [`Late`] unless it ends in time, and what is left of it.
+pub(super) fn timed(body: Body, within: Duration) -> (Body, Rest) {
+    let is_left = Arc::new(AtomicBool::new(!body.is_end_stream()));
+    let rest = Rest(is_left.clone());
+    if body.is_end_stream() {
+        return (body, rest);
+    }
+    let end = Box::pin(tokio::time::sleep(within));
+    (Body::new(Timed { body, end, is_left }), rest)
 }
 
 impl http_body::Body for Timed {
@@ -54,6 +68,9 @@ impl http_body::Body for Timed {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
+            if frame.is_none() || self.body.is_end_stream() {
+                self.is_left.store(false, Ordering::Release);
+            }
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         }
         self.end

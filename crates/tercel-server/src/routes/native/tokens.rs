@@ -34,24 +34,24 @@ pub(super) struct TokenizeRequest {
 /// The tokens of a text.
 #[derive(Serialize, ToSchema)]
 #[schema(as = tercel::TokenizeReply)]
+pub(super) struct TokenizeReply {
+    /// In order: ids alone, or with their texts where `with_pieces` says so.
+    tokens: Vec<TokenOfText>,
+}
+
+/// A token, alone or with its text.
+#[derive(Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = tercel::TokenOfText)]
 #[serde(untagged)]
-pub(super) enum TokenizeReply {
-    /// Ids.
-    Ids {
-        /// In order.
-        tokens: Vec<TokenId>,
-    },
-    /// Ids and texts, with `with_pieces`.
-    Pieces {
-        /// In order.
-        tokens: Vec<PieceOfText>,
-    },
+enum TokenOfText {
+    Id(TokenId),
+    Piece(PieceOfText),
 }
 
 /// A token with its text.
 #[derive(Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = tercel::PieceOfText)]
-pub(super) struct PieceOfText {
+struct PieceOfText {
     id: TokenId,
     piece: Bytes,
 }
@@ -88,12 +88,12 @@ pub(super) async fn tokenize(
         } else {
             lease.tokenizer().encode(&body.content)
         };
-        if !body.with_pieces {
-            return Ok(TokenizeReply::Ids { tokens });
-        }
-        let pieces = tokens.into_iter().map(|id| piece(lease.tokenizer(), id));
-        Ok(TokenizeReply::Pieces {
-            tokens: pieces.collect(),
+        let told = tokens.into_iter().map(|id| match body.with_pieces {
+            true => TokenOfText::Piece(piece(lease.tokenizer(), id)),
+            false => TokenOfText::Id(id),
+        });
+        Ok(TokenizeReply {
+            tokens: told.collect(),
         })
     });
     reply.await.map(JsonReply)
@@ -259,18 +259,17 @@ mod tests {
             id: 2,
             piece: Bytes::Raw(vec![0xC3]),
         };
-        for (reply, wire) in [
+        for (tokens, wire) in [
             (
-                TokenizeReply::Ids { tokens: vec![1, 2] },
+                vec![TokenOfText::Id(1), TokenOfText::Id(2)],
                 json!({"tokens": [1, 2]}),
             ),
             (
-                TokenizeReply::Pieces {
-                    tokens: vec![text, part],
-                },
+                vec![TokenOfText::Piece(text), TokenOfText::Piece(part)],
                 json!({"tokens": [{"id": 1, "piece": "a"}, {"id": 2, "piece": [0xC3]}]}),
             ),
         ] {
+            let reply = TokenizeReply { tokens };
             assert_eq!(serde_json::to_value(reply).unwrap(), wire);
         }
     }

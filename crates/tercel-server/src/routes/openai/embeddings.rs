@@ -24,7 +24,7 @@ use crate::work::Input;
 pub(super) struct EmbeddingRequest {
     /// The model; the server's first where none is named.
     model: Option<String>,
-    /// A text, a list of texts, a list of tokens or a list of such lists.
+    // A text, a list of texts, a list of tokens or a list of such lists.
     #[schema(inline)]
     input: TextOr<PromptItem>,
     /// `float` (the default), or `base64`: 32-bit floats, the lowest byte first.

@@ -10,7 +10,7 @@ use crate::work::{Ask, Input};
 generation_request! {
     /// Texts that are to be continued as they stand.
     struct CompletionRequest {
-        /// A text, a list of texts, a list of tokens or a list of such lists.
+        // A text, a list of texts, a list of tokens or a list of such lists.
         #[schema(inline)]
         prompt: TextOr<PromptItem>,
         /// How many replies to each.

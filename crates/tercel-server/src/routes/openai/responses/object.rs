@@ -109,6 +109,8 @@ impl ResponseUsage {
 struct InputDetails {
     /// How many did not have to be computed.
     cached_tokens: usize,
+    /// Always 0: what is kept costs nothing.
+    cache_write_tokens: usize,
 }
 
 /// Of the tokens generated.
@@ -181,6 +183,7 @@ impl Ending {
                 input_tokens: usage.prompt_tokens,
                 input_tokens_details: InputDetails {
                     cached_tokens: usage.cached_tokens,
+                    cache_write_tokens: 0,
                 },
                 output_tokens: usage.generated_tokens,
                 output_tokens_details: OutputDetails {

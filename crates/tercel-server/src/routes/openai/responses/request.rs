@@ -15,7 +15,7 @@ use crate::work::{Ask, Input};
 generation_request! {
     /// A conversation, and what its reply is to be like.
     struct ResponseRequest {
-        /// A text, or the items of the conversation so far.
+        // A text, or the items of the conversation so far.
         #[schema(inline)]
         input: TextOr<Item>,
         /// What the model is told before all else.
