@@ -259,3 +259,18 @@ def test_connections_that_say_nothing_keep_nobody_out(server):
     finally:
         for connection in silent:
             connection.close()
+
+
+def test_a_client_that_is_refused_early_is_told_that_the_connection_ends(server):
+    """Or its next request would go into nothing."""
+    big = b'{"model": "small", "prompt": "' + b"x" * (9 << 20) + b'"}'
+    for path, headers, body in (
+        ("/v1/completions", JSON, big),
+        ("/v1/completions", {"Content-Type": "text/plain"}, BODY),
+        ("/no/such/path", JSON, BODY),
+    ):
+        with httpx.Client(timeout=30) as client:
+            for _ in range(20):
+                answer = client.post(server.url + path, headers=headers, content=body)
+                assert answer.status_code in (404, 413, 415)
+                client.get(f"{server.url}/healthz").raise_for_status()

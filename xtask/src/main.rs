@@ -65,8 +65,9 @@ tasks:
        [--only P,..] [--without P,..] [--no-build]
                                   of tercel, llama.cpp and candle; those two only if built already
        [--what W,..] [--limits] [--out DIR]
-                                  of prefill, decode, start, memory and chats; what the machine
-                                  could do, too; where the report goes
+                                  of prefill, decode, start, memory, chats, and serve, which takes
+                                  minutes and must be named; what the machine could do, too;
+                                  where the report goes
                                   TERCEL_PEERS_DIR is where the others are built, once (default:
                                   tercel-peers in the user's cache directory)";
 

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
+use super::load::Load;
 use super::metric::Job;
 
 /// The programs that are compared, as `--only` and `--without` name them.
 pub(crate) const PEERS: [&str; 3] = ["tercel", "llama.cpp", "candle"];
-const WORDS: [&str; 5] = ["prefill", "decode", "start", "memory", "chats"];
+const WORDS: [&str; 6] = ["prefill", "decode", "start", "memory", "chats", "serve"];
 
 /// What to measure, and how often.
 #[derive(Debug, PartialEq, Eq)]
@@ -61,6 +62,9 @@ impl Args {
             return Err("nothing is left to measure".to_owned());
         }
         let mut jobs = if is_quick { quick() } else { full() };
+        if words.contains(&"serve") {
+            jobs.extend(serve(if is_quick { 5 } else { 60 }));
+        }
         jobs.retain(|job| words.is_empty() || words.contains(&job.word()));
         if has_limits {
             jobs.insert(0, Job::Limits);
@@ -90,6 +94,18 @@ fn full() -> Vec<Job> {
         },
     ];
     [prefill, decode, rest].concat()
+}
+
+/// Servers under load, which take minutes and are measured where they are named only.
+fn serve(seconds: u32) -> [Job; 4] {
+    [1, 4, 8, 32].map(|clients| {
+        Job::Serve(Load {
+            clients,
+            seconds,
+            prompt: 128,
+            tokens: 64,
+        })
+    })
 }
 
 /// One or two cheap points of each kind, which show that all works.
@@ -189,6 +205,8 @@ mod tests {
         assert_eq!(args.out, Some(PathBuf::from("x")));
         assert!(args.is_build_forbidden);
         assert_eq!(parsed("--quick --rounds 7").unwrap().rounds, 7);
+        assert_eq!(parsed("--what serve").unwrap().jobs, serve(60));
+        assert_eq!(parsed("--what serve --quick").unwrap().jobs, serve(5));
     }
 
     #[test]

@@ -94,6 +94,7 @@ impl Peer for Candle {
             Job::Start => ([0, SHORT, 0], 0),
             Job::Memory { context } => ([0, context, 0], 0),
             Job::Chats { .. } => bail!("candle has no batches of several chats"),
+            Job::Serve(_) => bail!("candle has no server"),
             Job::Limits => bail!("it has no word about the machine"),
         };
         let (times, finished, command) = self.run(test, warmup, subject, threads)?;

@@ -77,6 +77,11 @@ pub(crate) fn ratio(facts: &Facts, metric: Metric, threads: u32) -> Option<Goal>
                 SmolLm2F16 | SmolLm2Other => None,
             };
         }
+        Metric::Serve { clients: 8 } if column == SmolLm2Q4_1 => 3.0,
+        Metric::ServeFirstToken {
+            clients: 8,
+            percent: 95,
+        } if column == SmolLm2Q4_1 => return Some(Goal::AtMost(1.0 / 3.0)),
         Metric::PeakMemory { context: 2048 } => return Some(Goal::AtMost(1.0)),
         _ => return None,
     };

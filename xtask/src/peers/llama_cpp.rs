@@ -103,6 +103,10 @@ impl Peer for LlamaCpp {
                 let command = self.program("llama-server")?;
                 return server::chats(command, subject, threads, prompt, tokens);
             }
+            Job::Serve(load) => {
+                let command = self.program("llama-server")?;
+                return server::serve(command, subject, threads, load);
+            }
             Job::Limits => bail!("it has no word about the machine"),
         };
         let (rate, finished, command) = self.bench(test, subject, threads)?;

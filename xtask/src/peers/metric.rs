@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::load::Load;
+
 /// How many chats run at once where several do.
 pub(crate) const CHATS: u32 = 8;
 
@@ -18,6 +20,8 @@ pub(crate) enum Job {
     Memory { context: u32 },
     /// [`CHATS`] chats at once, each with a prompt of its own.
     Chats { prompt: u32, tokens: u32 },
+    /// A server whose clients ask one thing after the other.
+    Serve(Load),
     /// What the machine could do; no model is run.
     Limits,
 }
@@ -31,6 +35,7 @@ impl Job {
             Self::Start => "start",
             Self::Memory { .. } => "memory",
             Self::Chats { .. } => "chats",
+            Self::Serve(_) => "serve",
             Self::Limits => "limits",
         }
     }
@@ -46,6 +51,7 @@ impl fmt::Display for Job {
             Self::Chats { prompt, tokens } => {
                 write!(f, "{CHATS} chats of {prompt} + {tokens} tokens")
             }
+            Self::Serve(load) => write!(f, "server, {load}"),
             Self::Limits => f.write_str("limits of the machine"),
         }
     }
@@ -62,6 +68,12 @@ pub(crate) enum Metric {
     Chats,
     /// Seconds to the first token of a chat among all, the 95th percentile.
     ChatsFirstToken,
+    /// Generated tokens a second of a server, to all clients together.
+    Serve { clients: u32 },
+    /// Seconds from a request to its first text, a percentile.
+    ServeFirstToken { clients: u32, percent: u32 },
+    /// Seconds between two texts of a reply, a percentile.
+    ServeBetween { clients: u32, percent: u32 },
     /// Seconds from the start of the process to its first token.
     FirstToken,
     /// Seconds to load the model, as the program itself reports it.
@@ -78,7 +90,12 @@ impl Metric {
     pub(crate) fn is_higher_better(self) -> bool {
         !matches!(
             self,
-            Self::ChatsFirstToken | Self::FirstToken | Self::Load | Self::PeakMemory { .. }
+            Self::ChatsFirstToken
+                | Self::ServeFirstToken { .. }
+                | Self::ServeBetween { .. }
+                | Self::FirstToken
+                | Self::Load
+                | Self::PeakMemory { .. }
         )
     }
 
@@ -95,8 +112,14 @@ impl Metric {
 
     pub(crate) fn unit(self) -> &'static str {
         match self {
-            Self::Prefill { .. } | Self::Decode { .. } | Self::Chats => "tok/s",
-            Self::ChatsFirstToken | Self::FirstToken | Self::Load => "ms",
+            Self::Prefill { .. } | Self::Decode { .. } | Self::Chats | Self::Serve { .. } => {
+                "tok/s"
+            }
+            Self::ChatsFirstToken
+            | Self::ServeFirstToken { .. }
+            | Self::ServeBetween { .. }
+            | Self::FirstToken
+            | Self::Load => "ms",
             Self::PeakMemory { .. } => "MiB",
             Self::Bandwidth => "GB/s",
             Self::IntegerPeak => "G multiply-adds/s",
@@ -106,8 +129,12 @@ impl Metric {
     /// The unit of the report in the unit of the values.
     fn scale(self) -> f64 {
         match self {
-            Self::Prefill { .. } | Self::Decode { .. } | Self::Chats => 1.0,
-            Self::ChatsFirstToken | Self::FirstToken | Self::Load => 1e-3,
+            Self::Prefill { .. } | Self::Decode { .. } | Self::Chats | Self::Serve { .. } => 1.0,
+            Self::ChatsFirstToken
+            | Self::ServeFirstToken { .. }
+            | Self::ServeBetween { .. }
+            | Self::FirstToken
+            | Self::Load => 1e-3,
             Self::PeakMemory { .. } => 1024.0 * 1024.0,
             Self::Bandwidth | Self::IntegerPeak => 1e9,
         }
@@ -121,6 +148,16 @@ impl fmt::Display for Metric {
             Self::Decode { depth } => write!(f, "decode at depth {depth}"),
             Self::Chats => write!(f, "{CHATS} chats at once, all together"),
             Self::ChatsFirstToken => write!(f, "{CHATS} chats at once, first token (p95)"),
+            Self::Serve { clients } => write!(f, "server with {clients} clients, all together"),
+            Self::ServeFirstToken { clients, percent } => {
+                write!(f, "server with {clients} clients, first token (p{percent})")
+            }
+            Self::ServeBetween { clients, percent } => {
+                write!(
+                    f,
+                    "server with {clients} clients, between tokens (p{percent})"
+                )
+            }
             Self::FirstToken => f.write_str("process start to first token"),
             Self::Load => f.write_str("load"),
             Self::PeakMemory { context } => write!(f, "peak memory, {context} tokens"),

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::goals::{self, Goal, RIVAL};
 use super::limits;
+use super::load::Load;
 use super::machine::Machine;
 use super::metric::{Job, Metric};
 use super::record::{Record, Setting};
@@ -306,13 +307,20 @@ impl Report<'_> {
 
     /// The figures that the jobs ask for, as far as goals know them.
     fn asked(&self) -> impl Iterator<Item = Metric> {
-        self.jobs.iter().filter_map(|job| match *job {
-            Job::Prefill { tokens } => Some(Metric::Prefill { tokens }),
-            Job::Decode { depth, .. } => Some(Metric::Decode { depth }),
-            Job::Start => Some(Metric::FirstToken),
-            Job::Memory { context } => Some(Metric::PeakMemory { context }),
-            Job::Chats { .. } => Some(Metric::Chats),
-            Job::Limits => None,
+        self.jobs.iter().flat_map(|job| match *job {
+            Job::Prefill { tokens } => vec![Metric::Prefill { tokens }],
+            Job::Decode { depth, .. } => vec![Metric::Decode { depth }],
+            Job::Start => vec![Metric::FirstToken],
+            Job::Memory { context } => vec![Metric::PeakMemory { context }],
+            Job::Chats { .. } => vec![Metric::Chats],
+            Job::Serve(Load { clients, .. }) => vec![
+                Metric::Serve { clients },
+                Metric::ServeFirstToken {
+                    clients,
+                    percent: 95,
+                },
+            ],
+            Job::Limits => Vec::new(),
         })
     }
 

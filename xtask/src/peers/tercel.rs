@@ -5,9 +5,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::child::{self, Finished};
+use super::http;
+use super::load::{Load, Wire};
 use super::metric::{CHATS, Job, Metric};
 use super::peer::{HOME, Peer, Reading, shown};
 use super::subject::Subject;
@@ -114,6 +116,44 @@ impl Tercel {
             command: shown(&command, subject),
         })
     }
+
+    /// `tercel serve` under load.
+    fn serve(&self, subject: &Subject, threads: u32, load: Load) -> Result<Reading> {
+        let address = http::free_address()?;
+        let mut model = std::ffi::OsString::from("model=");
+        model.push(&subject.path);
+        let mut command = self.command();
+        command.arg("serve").arg(model);
+        command.args(["--threads", &threads.to_string()]);
+        command.args(["--max-sequences", &load.clients.to_string()]);
+        let shown = "tercel serve model=MODEL --threads N --max-sequences CLIENTS".to_owned();
+        command.args(["--port", &address.port().to_string()]);
+        let server = http::start(&mut command, address, "/readyz")?;
+        let wire = Wire {
+            path: "/v1/completions",
+            body: &|prompt, tokens| {
+                json!({
+                    "model": "model",
+                    "prompt": prompt,
+                    "max_tokens": tokens,
+                    "temperature": 0,
+                    "ignore_eos": true,
+                    "stream": true,
+                    "stream_options": {"include_usage": true},
+                })
+            },
+            tokens: &|event| event["usage"]["completion_tokens"].as_u64(),
+            has_text: &|event| {
+                let text = event["choices"][0]["text"].as_str();
+                text.is_some_and(|text| !text.is_empty())
+            },
+        };
+        Ok(Reading {
+            values: load.run(address, &wire)?,
+            peak_bytes: child::peak_of(server.0.id()),
+            command: format!("{shown}, {load}"),
+        })
+    }
 }
 
 impl Peer for Tercel {
@@ -135,6 +175,7 @@ impl Peer for Tercel {
                 ..Bench::alone(prompt, tokens, 0)
             },
             Job::Start => return self.start(subject, threads),
+            Job::Serve(load) => return self.serve(subject, threads, load),
             Job::Limits => bail!("it has no word about the machine"),
         };
         let (report, finished, command) = self.bench(bench, subject, threads)?;

@@ -1,23 +1,22 @@
 //! Several chats at once, with `llama-server` over loopback.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Command, Stdio};
+use std::io::BufRead;
+use std::net::SocketAddr;
+use std::process::Command;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use crate::peers::RUN;
 use crate::peers::child::{Running, peak_of};
+use crate::peers::http::{free_address, request, start};
+use crate::peers::load::{Load, Wire};
 use crate::peers::metric::{CHATS, Metric};
 use crate::peers::peer::{Reading, shown};
 use crate::peers::stats;
 use crate::peers::subject::Subject;
-
-/// More than a reply of any length asked for takes.
-const REPLY_BYTES: u64 = 16 << 20;
 
 /// Starts the server, has a warm-up behind it, asks for all replies at once, and ends the server.
 pub(super) fn chats(
@@ -27,18 +26,7 @@ pub(super) fn chats(
     prompt: u32,
     tokens: u32,
 ) -> Result<Reading> {
-    let address = free_address()?;
-    let context = u64::from(CHATS) * u64::from(prompt + tokens + 64);
-    command.arg("-m").arg(&subject.path);
-    command.args(["-np", &CHATS.to_string(), "-c", &context.to_string()]);
-    command.args(["-t", &threads.to_string(), "--host", "127.0.0.1"]);
-    let shown = shown(&command, subject);
-    command.args(["--port", &address.port().to_string()]);
-    // Nobody reads what it says.
-    let quiet = command.stdin(Stdio::null()).stdout(Stdio::null());
-    let server = quiet.stderr(Stdio::null()).spawn();
-    let mut server = Running(server.context("cannot start llama-server")?);
-    wait_until_ready(&mut server, address)?;
+    let (server, address, shown) = started(&mut command, subject, threads, CHATS, prompt + tokens)?;
     ask(address, prompt, 8, CHATS)?;
 
     let started = Instant::now();
@@ -69,6 +57,67 @@ pub(super) fn chats(
     })
 }
 
+/// Starts the server, and asks it for replies for a while.
+pub(super) fn serve(
+    mut command: Command,
+    subject: &Subject,
+    threads: u32,
+    load: Load,
+) -> Result<Reading> {
+    let tokens = load.prompt + load.tokens;
+    let (server, address, shown) = started(&mut command, subject, threads, load.clients, tokens)?;
+    let wire = Wire {
+        path: "/completion",
+        body: &body,
+        tokens: &|event| {
+            event["tokens_predicted"]
+                .as_u64()
+                .filter(|_| event["stop"] == true)
+        },
+        has_text: &|event| {
+            event["content"]
+                .as_str()
+                .is_some_and(|text| !text.is_empty())
+        },
+    };
+    Ok(Reading {
+        values: load.run(address, &wire)?,
+        peak_bytes: peak_of(server.0.id()),
+        command: format!("{shown}, {load}"),
+    })
+}
+
+/// A server with room for so many chats of so many tokens each, and how it was started.
+fn started(
+    command: &mut Command,
+    subject: &Subject,
+    threads: u32,
+    chats: u32,
+    tokens: u32,
+) -> Result<(Running, SocketAddr, String)> {
+    let address = free_address()?;
+    let context = u64::from(chats) * u64::from(tokens + 64);
+    command.arg("-m").arg(&subject.path);
+    command.args(["-np", &chats.to_string(), "-c", &context.to_string()]);
+    command.args(["-t", &threads.to_string(), "--host", "127.0.0.1"]);
+    let shown = shown(command, subject);
+    command.args(["--port", &address.port().to_string()]);
+    let server = start(command, address, "/health")?;
+    Ok((server, address, shown))
+}
+
+/// A request for so many tokens, whatever they are.
+fn body(prompt: &[u32], tokens: u32) -> Value {
+    json!({
+        "prompt": prompt,
+        "n_predict": tokens,
+        "temperature": 0,
+        "ignore_eos": true,
+        "cache_prompt": false,
+        "stream": true,
+    })
+}
+
 /// What a client saw.
 #[derive(Debug, PartialEq)]
 struct Reply {
@@ -76,68 +125,15 @@ struct Reply {
     tokens: u64,
 }
 
-/// A port that was free a moment ago.
-fn free_address() -> Result<SocketAddr> {
-    let listener = TcpListener::bind("127.0.0.1:0").context("no port of this machine is free")?;
-    Ok(listener.local_addr()?)
-}
-
-fn wait_until_ready(server: &mut Running, address: SocketAddr) -> Result<()> {
-    const LIMIT: Duration = Duration::from_secs(300);
-    let started = Instant::now();
-    loop {
-        let answer = request(address, "GET", "/health", "", LIMIT);
-        let mut line = String::new();
-        let status = answer.and_then(|mut answer| Ok(answer.read_line(&mut line)?));
-        if status.is_ok() && line.contains(" 200 ") {
-            return Ok(());
-        }
-        if let Some(status) = server.0.try_wait()? {
-            bail!("llama-server ended at once ({status})");
-        }
-        if started.elapsed() > LIMIT {
-            bail!("llama-server is not ready after {} s", LIMIT.as_secs());
-        }
-        thread::sleep(Duration::from_millis(50));
-    }
-}
-
 /// Asks for a reply of so many tokens to a prompt that no other client has.
 fn ask(address: SocketAddr, prompt: u32, tokens: u32, client: u32) -> Result<Reply> {
     let prompt: Vec<u32> = (0..prompt)
         .map(|i| 100 + (client * 131 + i * 7) % 1000)
         .collect();
-    let body = json!({
-        "prompt": prompt,
-        "n_predict": tokens,
-        "temperature": 0,
-        "ignore_eos": true,
-        "cache_prompt": false,
-        "stream": true,
-    });
+    let body = body(&prompt, tokens);
     let started = Instant::now();
     let answer = request(address, "POST", "/completion", &body.to_string(), RUN)?;
     read_reply(answer, || started.elapsed().as_secs_f64())
-}
-
-fn request(
-    address: SocketAddr,
-    method: &str,
-    path: &str,
-    body: &str,
-    limit: Duration,
-) -> Result<BufReader<impl Read + use<>>> {
-    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(10))?;
-    stream.set_read_timeout(Some(limit))?;
-    stream.set_write_timeout(Some(limit))?;
-    stream.set_nodelay(true)?;
-    let head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(format!("{head}{body}").as_bytes())?;
-    Ok(BufReader::new(stream.take(REPLY_BYTES)))
 }
 
 /// Reads the events of a reply. The lengths of chunks stand on lines of their own, as the server
