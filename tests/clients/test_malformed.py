@@ -212,7 +212,7 @@ def raw(server, data, shut=True, seconds=10):
                 connection.shutdown(socket.SHUT_WR)
             while part := connection.recv(65536):
                 received += part
-        except ConnectionError:
+        except OSError:
             pass
         return received
 
