@@ -73,7 +73,7 @@ fn rate_of_products() {
 #[test]
 #[ignore = "a benchmark: run it with --release --no-capture"]
 fn bandwidth_of_one_token() {
-    let (rows, cols) = (1536, 576);
+    let (rows, cols) = (1536, 768);
     for (dtype, isa) in TYPES[..3].iter().flat_map(|dtype| {
         let isas = Isa::available().into_iter().skip(1);
         isas.map(move |isa| (*dtype, isa))
