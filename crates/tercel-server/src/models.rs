@@ -119,6 +119,15 @@ impl Models {
         model.map_or(Pooling::Mean, |model| model.pooling)
     }
 
+    fn remember(&self, lease: &Lease) {
+        let contexts = self.contexts.lock();
+        let mut contexts = contexts.unwrap_or_else(PoisonError::into_inner);
+        let context = lease.info().max_context;
+        if contexts.get(lease.name()) != Some(&context) {
+            contexts.insert(lease.name().to_owned(), context);
+        }
+    }
+
     /// Tokens that prompt and reply may have together, as of the model's latest load. Nothing before
     /// the first: asking a model itself would count as its use.
     pub(crate) fn context(&self, name: &str) -> Option<usize> {
@@ -133,6 +142,7 @@ impl Models {
         if self.host.is_loaded(name)
             && let Ok(lease) = self.host.get_within(name, Duration::ZERO)
         {
+            self.remember(&lease);
             return Ok(lease);
         }
         let wait = EndOfWait(self.host.cancel_wait());
@@ -141,10 +151,7 @@ impl Models {
         match lease {
             Ok(lease) => {
                 let lease = lease?;
-                let contexts = self.contexts.lock();
-                let mut contexts = contexts.unwrap_or_else(PoisonError::into_inner);
-                contexts.insert(lease.name().to_owned(), lease.info().max_context);
-                drop(contexts);
+                self.remember(&lease);
                 Ok(lease)
             }
             Err(_) => Err(ApiError::new(

@@ -14,7 +14,7 @@ pub(super) fn models(app: &App, page: &mut Page) {
     let host = app.models.host();
     let mut loaded = Vec::new();
     let mut active = Vec::new();
-    for model in app.models.served() {
+    for model in app.models.all() {
         let is_loaded = host.is_loaded(&model.name);
         loaded.push((model.name.as_str(), u8::from(is_loaded)));
         if is_loaded && let Some(activity) = activity(app, &model.name) {
@@ -100,7 +100,7 @@ pub(super) fn models(app: &App, page: &mut Page) {
 /// in its place, a model on which nothing runs is not asked.
 fn activity(app: &App, name: &str) -> Option<Activity> {
     let config = &app.config;
-    let stays = config.idle_ttl.is_none() && app.models.served().len() == 1;
+    let stays = config.idle_ttl.is_none() && app.models.all().count() == 1;
     let runs = || {
         app.models
             .status(name)

@@ -123,7 +123,7 @@ async fn reload(
     responses((status = 200, body = AdminModels, description = "All models"), Refusals)
 )]
 async fn list(State(app): State<Shared>, _: Caller) -> Result<JsonReply<AdminModels>, ApiError> {
-    let served = app.models.served().iter();
+    let served = app.models.all();
     let models = served.map(|model| {
         let status = app.models.status(&model.name)?;
         Ok(describe(status, &model.source))

@@ -1,7 +1,6 @@
 //! `/api/tags`, `/api/ps` and `/api/version`.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::Extension;
@@ -21,8 +20,6 @@ use crate::error::ApiError;
 #[derive(Debug, Default)]
 pub(super) struct Known {
     pub(super) files: Files,
-    /// Contexts of models by name, each with the count of loads it is from.
-    contexts: Mutex<HashMap<String, (u64, usize)>>,
 }
 
 /// What a model is.
@@ -163,7 +160,7 @@ pub(super) async fn ps(
                 details: tag.details,
                 expires_at: rfc3339(expiry(SystemTime::now(), app.config.idle_ttl)),
                 size_vram: 0,
-                context_length: known.context(&app, &status.name, status.loads),
+                context_length: app.models.context(&status.name),
             });
         }
         models
@@ -190,23 +187,6 @@ pub(super) async fn version() -> axum::Json<Version> {
     axum::Json(Version {
         version: env!("CARGO_PKG_VERSION"),
     })
-}
-
-impl Known {
-    /// The context of a loaded model. Asked once a load: a lease counts as use, and who only looks
-    /// must not keep a model in memory.
-    fn context(&self, app: &Shared, name: &str, loads: u64) -> Option<usize> {
-        let contexts = || self.contexts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((of, context)) = contexts().get(name)
-            && *of == loads
-        {
-            return Some(*context);
-        }
-        let lease = app.models.host().get_within(name, Duration::ZERO).ok()?;
-        let context = lease.info().max_context;
-        contexts().insert(name.to_owned(), (loads, context));
-        Some(context)
-    }
 }
 
 /// Reads files on a thread where that holds up nobody.

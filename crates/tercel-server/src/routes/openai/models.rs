@@ -67,11 +67,7 @@ pub(super) fn router() -> OpenApiRouter<Shared> {
     )
 )]
 async fn list(State(app): State<Shared>) -> Json<ModelList> {
-    let data = app
-        .models
-        .served()
-        .iter()
-        .map(|model| described(&app, model));
+    let data = app.models.all().map(|model| described(&app, model));
     Json(ModelList {
         object: "list",
         data: data.collect(),
