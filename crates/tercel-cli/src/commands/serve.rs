@@ -34,7 +34,7 @@ use crate::load;
 #[command(after_help = "Examples:
   tercel serve                                    the default model on http://127.0.0.1:8080
   tercel serve small=smollm2:135m text=gemma3:270m --port 9000
-  K_USER_1=a-long-secret tercel serve --keys-from-env --host 0.0.0.0
+  K_USER_1=$(openssl rand -hex 32) tercel serve --keys-from-env --host 0.0.0.0
   curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\
     -d '{\"model\": \"smollm2:135m\", \"messages\": [{\"role\": \"user\", \"content\": \"Hello!\"}]}'")]
 pub(crate) struct Args {
@@ -97,7 +97,7 @@ pub(crate) struct Args {
     /// Requests a second of one client, and in one burst, such as 1/3 [default: no bound]
     #[arg(long, value_name = "RATE/BURST", value_parser = rate, help_heading = "Access")]
     rate_client: Option<Rate>,
-    /// The same of all clients together
+    /// The same of all clients together [default: no bound]
     #[arg(long, value_name = "RATE/BURST", value_parser = rate, help_heading = "Access")]
     rate_global: Option<Rate>,
     /// What is looked for: `input` refuses prompts that try to take over, `output` takes secrets out
@@ -122,7 +122,7 @@ pub(crate) struct Args {
     /// Requests that are computed at once, at least 1 [default: 8]
     #[arg(long, value_name = "N", help_heading = "Engine")]
     max_sequences: Option<usize>,
-    /// Requests that may wait for their turn; more are told to come again
+    /// Requests that may wait for their turn; more are told to come again [default: 64]
     #[arg(long, value_name = "N", help_heading = "Engine")]
     max_waiting: Option<usize>,
 }
