@@ -10,6 +10,9 @@ use tercel::Error;
 use tercel::host::{Failure, HostError};
 use utoipa::ToSchema;
 
+/// Characters of a message, or of the name of a field.
+const LONGEST: usize = 2000;
+
 /// An error as it goes to the client: a status and OpenAI's object. Routes that speak another
 /// protocol turn it into theirs.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,10 +53,16 @@ pub(crate) struct ErrorObject {
 
 impl ApiError {
     pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        let mut message = message.into();
+        // What it quotes of a request may be as long as a body.
+        if let Some((end, _)) = message.char_indices().nth(LONGEST) {
+            message.truncate(end);
+            message.push_str("...");
+        }
         Self {
             status,
             code,
-            message: message.into(),
+            message,
             param: None,
             scope: None,
             retry_after: None,
@@ -76,7 +85,11 @@ impl ApiError {
     }
 
     pub(crate) fn about(mut self, param: impl Into<String>) -> Self {
-        self.param = Some(param.into());
+        let mut param = param.into();
+        if let Some((end, _)) = param.char_indices().nth(LONGEST) {
+            param.truncate(end);
+        }
+        self.param = Some(param);
         self
     }
 
@@ -213,5 +226,18 @@ impl From<HostError> for ApiError {
             HostError::InvalidParameter { field, .. } => Self::invalid(*field, message),
             _ => Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.kind(), message),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_message_quotes_is_bounded() {
+        let error = ApiError::invalid("e".repeat(9000), "\u{e9}".repeat(9000));
+        assert_eq!(error.message.chars().count(), LONGEST + 3);
+        assert_eq!(error.param.map(|param| param.len()), Some(LONGEST));
+        assert_eq!(ApiError::invalid("a", "b").message, "b");
     }
 }

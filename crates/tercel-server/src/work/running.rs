@@ -5,6 +5,7 @@ use tercel::{Event, TokenLogprob};
 
 use super::ask::Ask;
 use super::finished::Finished;
+use super::on_a_thread;
 use crate::app::Shared;
 use crate::error::ApiError;
 use crate::gate::Caller;
@@ -114,7 +115,8 @@ async fn start(
         return Err(ApiError::unsupported("logprobs", message));
     }
     let lease = app.models.lease(model).await?;
-    let stream = lease.stream_async(ask.request(&app.config.limits))?;
+    let request = ask.request(&app.config.limits);
+    let stream = on_a_thread(move || Ok(lease.stream_async(request)?)).await?;
     Ok((stream, filter))
 }
 

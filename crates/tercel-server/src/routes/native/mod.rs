@@ -13,7 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::app::Shared;
-use crate::error::{ApiError, ErrorBody};
+use crate::error::ErrorBody;
 use crate::work::Finished;
 
 /// What the answers of [`Refusals`] refer to.
@@ -119,16 +119,6 @@ impl Usage {
             cached_tokens: usage.cached_tokens,
             generated_tokens: usage.generated_tokens,
         }
-    }
-}
-
-/// Runs what takes long on a thread of its own.
-async fn on_a_thread<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
-) -> Result<T, ApiError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(_) => Err(ApiError::from(tercel::Error::EngineClosed)),
     }
 }
 

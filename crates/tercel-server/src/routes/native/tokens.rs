@@ -7,12 +7,13 @@ use serde::{Deserialize, Serialize};
 use tercel::{TokenId, Tokenizer};
 use utoipa::ToSchema;
 
+use super::Refusals;
 use super::chat::{Turn, messages};
-use super::{Refusals, on_a_thread};
 use crate::app::Shared;
 use crate::body::Json;
 use crate::error::ApiError;
 use crate::gate::Caller;
+use crate::work::on_a_thread;
 
 /// A text that is to become tokens.
 #[derive(Deserialize, ToSchema)]

@@ -12,7 +12,7 @@ use super::request::{Asked, ChatRequest, GenerateRequest, Question};
 use crate::app::Shared;
 use crate::body::Json;
 use crate::error::ApiError;
-use crate::gate::Caller;
+use crate::gate::{Caller, Role};
 use crate::routes::backend::Backend;
 use crate::routes::whole::Whole;
 use crate::stream::respond;
@@ -100,8 +100,12 @@ async fn answer(
             let model = app.models.find(Some(&model))?.name.clone();
             if is_wanted {
                 load(app, &model).await?;
-            } else {
+            } else if app.config.keys.is_empty() || caller.role == Role::Admin {
                 unload(app, &model).await?;
+            } else {
+                // As `/admin/models/unload` has it.
+                let message = "only a key of an administrator may unload a model";
+                return Err(ApiError::new(StatusCode::FORBIDDEN, "forbidden", message));
             }
             let records = Records::new(shape, model, Duration::ZERO, adjustments);
             let record = records.presence(if is_wanted { "load" } else { "unload" });

@@ -17,6 +17,7 @@ use crate::body::Json;
 use crate::config::Limits;
 use crate::error::ApiError;
 use crate::routes::ranges;
+use crate::work::on_a_thread;
 
 /// A question to `/api/embed`.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
@@ -179,12 +180,13 @@ impl Texts {
         let pooling = app.models.pooling(&model);
         let (mut embeddings, mut prompt_eval_count) = (Vec::with_capacity(self.texts.len()), 0);
         for (index, text) in self.texts.iter().enumerate() {
-            let at = |error: tercel::Error| {
-                ApiError::from(error).about(format!("{}[{index}]", self.name))
-            };
-            let tokens = lease.raw_tokens(text).map_err(at)?;
+            let at = |error: ApiError| error.about(format!("{}[{index}]", self.name));
+            let (engine, text) = (lease.engine().clone(), text.clone());
+            let tokens = on_a_thread(move || Ok(engine.raw_tokens(&text)?)).await;
+            let tokens = tokens.map_err(at)?;
             prompt_eval_count += tokens.len();
-            embeddings.push(lease.embed_async(tokens, pooling).await.map_err(at)?);
+            let vector = lease.embed_async(tokens, pooling).await;
+            embeddings.push(vector.map_err(|error| at(error.into()))?);
         }
         Ok(EmbedReply {
             model,

@@ -16,7 +16,7 @@ use crate::body::Json;
 use crate::config::Limits;
 use crate::error::{ApiError, ErrorBody};
 use crate::gate::Caller;
-use crate::work::Input;
+use crate::work::{Input, on_a_thread};
 
 /// What is to become vectors.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
@@ -138,7 +138,7 @@ async fn vectors(
     let mut data = Vec::with_capacity(checked.inputs.len());
     let mut prompt_tokens = 0;
     for (index, input) in checked.inputs.into_iter().enumerate() {
-        let about = |error: Error| ApiError::from(error).about(format!("input[{index}]"));
+        let about = |error: ApiError| error.about(format!("input[{index}]"));
         let (vector, tokens) = embed(lease.engine(), input, pooling).await.map_err(about)?;
         prompt_tokens += tokens;
         let embedding = if checked.is_base64 {
@@ -169,12 +169,15 @@ async fn embed(
     engine: &Engine,
     input: Input,
     pooling: Pooling,
-) -> Result<(Vec<f32>, usize), Error> {
+) -> Result<(Vec<f32>, usize), ApiError> {
     let tokens = match input {
-        Input::Text(text) => engine.raw_tokens(&text)?,
+        Input::Text(text) => {
+            let engine = engine.clone();
+            on_a_thread(move || Ok(engine.raw_tokens(&text)?)).await?
+        }
         Input::Tokens(tokens) => tokens,
         // Prompts that are no conversations never are this.
-        Input::Chat(_) => return Err(Error::EmptyPrompt),
+        Input::Chat(_) => return Err(Error::EmptyPrompt.into()),
     };
     let count = tokens.len();
     Ok((engine.embed_async(tokens, pooling).await?, count))
