@@ -24,10 +24,15 @@ const LIMIT: Duration = Duration::from_secs(1800);
 /// # Errors
 /// When the model or a client cannot be had, or a test fails.
 pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<()> {
+    build(workspace)?;
+    run_built(workspace, args)
+}
+
+/// [`run`] with the command as it is.
+fn run_built(workspace: &Workspace, args: &[String]) -> Result<()> {
     let Some(python) = python() else {
         bail!("Python was not found (python3, 3.10 or later), for which the clients are");
     };
-    build(workspace)?;
     let mut files = models::provide_some(workspace, &["smollm2:135m"])?;
     files.push(("TERCEL_BINARY", command(workspace)));
     let folder = workspace.root().join(FOLDER);
@@ -38,7 +43,8 @@ pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<()> {
     process::run(&mut pytest, LIMIT)
 }
 
-/// [`run`], or a word on why not: a desk may lack Python, a gate may not.
+/// [`run`] after all other tests, which have built the command, or a word on why not: a desk may
+/// lack Python, a gate may not.
 ///
 /// # Errors
 /// Those of [`run`].
@@ -47,7 +53,7 @@ pub(crate) fn run_if_possible(workspace: &Workspace) -> Result<()> {
         say!("the public clients were not tried: Python was not found");
         return Ok(());
     }
-    run(workspace, &[])
+    run_built(workspace, &[])
 }
 
 /// The build that the other tests run, too.
