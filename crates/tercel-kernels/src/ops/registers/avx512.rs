@@ -145,7 +145,8 @@ impl Registers for Avx512 {
         }
 
         unsafe fn prefetch(at: *const u8) {
-            _mm_prefetch::<_MM_HINT_T0>(at.cast());
+            // Into the second cache: the first one waits for few lines at a time, and is too small.
+            _mm_prefetch::<_MM_HINT_T1>(at.cast());
         }
     }
 }

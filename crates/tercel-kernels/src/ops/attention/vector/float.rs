@@ -99,7 +99,6 @@ unsafe fn sum_columns<R: Registers, E: Element, const ROWS: usize, const N: usiz
     assert!(d + columns <= dim && sums.len() == ROWS * dim && page.seen.end <= PAGE);
     // SAFETY: by the contract of this function; all offsets are inside by the assertion.
     unsafe {
-        page.fetch_next::<R>((dim + d) * PAGE..(dim + d + columns) * PAGE);
         let mut totals = [[R::zeros(); N]; ROWS];
         for (row, totals) in totals.iter_mut().enumerate() {
             let at = sums.as_ptr().add(row * dim + d);
@@ -108,6 +107,8 @@ unsafe fn sum_columns<R: Registers, E: Element, const ROWS: usize, const N: usiz
             }
         }
         for token in page.seen.clone() {
+            let at = (dim + d) * PAGE + token * columns;
+            page.fetch_next::<R>(at..at + columns);
             let mut value = [R::zeros(); N];
             for (i, value) in value.iter_mut().enumerate() {
                 *value = E::load::<R>(values.as_ptr().add(token * dim + d + i * R::LANES));

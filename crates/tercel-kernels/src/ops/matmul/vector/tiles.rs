@@ -41,14 +41,15 @@ impl At {
         }
     }
 
-    /// Starts loading the same `bytes` of the tiles that come after these, so that they are there
-    /// when their turn comes: left to itself, the processor begins anew with each tile.
+    /// Starts loading the same `bytes` of the tiles that come after the next, so that they are
+    /// there when their turn comes: left to itself, the processor begins anew with each tile, and
+    /// small tiles are over before the memory has answered.
     ///
     /// # Safety
     /// Needs the features of `R`.
     #[inline(always)]
     pub(super) unsafe fn fetch_next<R: Tiles>(self, bytes: usize) {
-        for tile in R::TILES..2 * R::TILES {
+        for tile in 2 * R::TILES..3 * R::TILES {
             for line in (0..bytes).step_by(LINE) {
                 let at = self.first.wrapping_add(tile * self.stride + line);
                 // SAFETY: by the contract of this function; it may lead past the matrix, where
