@@ -4,6 +4,9 @@ use std::time::Duration;
 
 /// How much longer than without prompts a pass may take where replies are under way.
 const SLOWDOWN: f64 = 0.5;
+/// Seconds that replies may be held up, now and then, so that a short prompt begins its own at once.
+/// A prompt that takes less is short.
+const STALL: f64 = 0.2;
 /// A prompt goes on by at least this many tokens in each pass.
 const LEAST: usize = 1;
 /// Every so many passes, replies are alone: what they cost must be known.
@@ -63,6 +66,12 @@ impl Pace {
         (tokens as usize).max(LEAST).min(most)
     }
 
+    /// How many tokens of prompts a pass may take at once for the sake of short ones; none while it
+    /// is not known what they cost.
+    pub(crate) fn burst(&self) -> usize {
+        self.token.map_or(0, |token| (STALL / token.max(1e-9)) as usize)
+    }
+
     /// Notes how long a pass took that had so many tokens of replies and of prompts.
     pub(crate) fn record(&mut self, replies: usize, prompts: usize, took: Duration) {
         let took = took.as_secs_f64();
@@ -118,6 +127,7 @@ mod tests {
         let mut pace = Pace::default();
         assert_eq!(pace.allowance(0, 256), 256, "nobody is slowed");
         assert_eq!(pace.allowance(4, 256), LEAST, "nothing is known");
+        assert_eq!(pace.burst(), 0, "nothing is known");
         for _ in 0..100 {
             pace.record(4, 0, took(4, 0));
             let prompts = pace.allowance(4, 256);
@@ -130,6 +140,7 @@ mod tests {
         let none = (0..160).filter(|_| pace.allowance(4, 256) == 0).count();
         assert_eq!(none, 10, "what replies cost alone stays known");
         assert_eq!(pace.allowance(4, 1), 1);
+        assert!((95..=105).contains(&pace.burst()), "{}", pace.burst());
     }
 
     #[test]

@@ -411,7 +411,7 @@ impl<M: Model> Scheduler<M> {
         if !is_decoding {
             let most = self.caps.prefill_chunk.min(max_tokens - tokens);
             let allowed = self.pace.allowance(replies, most);
-            self.share(&mut prompts, allowed);
+            self.share(&mut prompts, allowed, self.pace.burst().min(most));
         }
         for (i, mut n) in prompts {
             let active = &self.active[i];
@@ -477,7 +477,15 @@ impl<M: Model> Scheduler<M> {
     /// Divides what a pass may take of prompts: half goes to the one that began first among the
     /// most urgent, so that it ends; then the short ones have theirs, so that they need not wait
     /// for the long.
-    fn share(&self, prompts: &mut SmallVec<[(usize, usize); INLINE]>, allowed: usize) {
+    ///
+    /// Short ones go on at once, as long as all together are no more than a `burst`: a pass more to
+    /// wait for is worth less to the replies than a first token that comes early.
+    fn share(
+        &self,
+        prompts: &mut SmallVec<[(usize, usize); INLINE]>,
+        allowed: usize,
+        burst: usize,
+    ) {
         let urgency = |i: usize| std::cmp::Reverse(self.active[i].priority);
         let first = prompts
             .iter()
@@ -493,11 +501,16 @@ impl<M: Model> Scheduler<M> {
             kept = limit(*i, (*pending).min(allowed.div_ceil(2)));
             left -= kept;
         }
+        // Now and then replies are alone, so that what they cost is known.
+        let mut more = if allowed == 0 { 0 } else { burst.saturating_sub(allowed) };
         for (i, pending) in prompts.iter_mut() {
             let own = if Some(*i) == first { kept } else { 0 };
             let n = limit(*i, (*pending).min(left + own));
             left = left + own - n;
-            *pending = n;
+            let rest = limit(*i, *pending) - n;
+            let early = if *pending <= burst { rest.min(more) } else { 0 };
+            more -= early;
+            *pending = n + early;
         }
         prompts.retain(|(_, n)| *n > 0);
     }
