@@ -1,4 +1,5 @@
-//! A model file in memory: opened, checked and mapped. The crate's `unsafe` is here.
+//! A model file in memory: opened, checked and mapped. The crate's `unsafe` is here, and one
+//! call in `memory/allocator.rs`.
 
 use std::fs::{self, File};
 use std::io;

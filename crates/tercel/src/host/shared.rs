@@ -22,8 +22,8 @@ use super::status::HealthFault;
 use crate::error::Error;
 use crate::files::MemoryUse;
 use crate::lifecycle::{LoadReport, State, WarmUp, WarmUpError};
-use crate::machine;
 use crate::reply::Reply;
+use crate::{machine, memory};
 
 /// What the parts of a host share.
 pub(super) struct Shared {
@@ -422,6 +422,7 @@ impl Shared {
             }
         };
         self.finish(&name, epoch, outcome);
+        memory::give_back();
     }
 
     fn load(
@@ -566,6 +567,7 @@ impl Shared {
         let loaded = slot.begin_unload(reason);
         drop(models);
         drop(loaded);
+        memory::give_back();
         self.update(name, epoch, |slot| slot.enter(State::Uninitialized));
         true
     }

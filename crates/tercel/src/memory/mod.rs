@@ -8,6 +8,7 @@
 //! - [`Ladder`] and [`normalize`] lead from a request that fails to one that does not, and tell
 //!   every step.
 
+mod allocator;
 mod breakdown;
 mod fit;
 mod kv_config;
@@ -18,6 +19,7 @@ mod monitor;
 mod normalize;
 mod recovery;
 
+pub(crate) use allocator::give_back;
 pub use breakdown::{Breakdown, Entry};
 pub use fit::{Blueprint, Described, Fit, FitOptions, MOST_SEQUENCES};
 pub use kv_config::{
