@@ -1,14 +1,21 @@
 //! A request's JSON body: its size, its nesting and its fields are checked before anything else.
 
+use std::time::Duration;
+
 use axum::extract::{FromRequest, Request};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
 use crate::app::Shared;
 use crate::error::ApiError;
-use crate::gate::Late;
+use crate::gate::{Crowded, Late};
+
+/// Values of a body, all arrays and objects included: each takes up to a hundred bytes of memory, so
+/// that a body of nothing but brackets and commas would become fifty times as large. A prompt may
+/// be an array of tokens.
+const MOST_VALUES: usize = 1 << 18;
 
 /// The body as `T`; every way in which it can be wrong is a 4xx with the field's path.
 #[derive(Clone, Debug)]
@@ -23,8 +30,10 @@ impl<T: DeserializeOwned> FromRequest<Shared> for Json<T> {
         if !request.uri().path().starts_with("/api/") {
             check_content_type(request.headers())?;
         }
+        check_content_encoding(request.headers())?;
         let limits = &app.config.limits;
         let body = read(request, limits.body_bytes).await?;
+        check_object(&body)?;
         parse(&body, limits.nesting).map(Self)
     }
 }
@@ -45,6 +54,12 @@ pub(crate) async fn read(request: Request, limit: usize) -> Result<Bytes, ApiErr
             "request_timeout",
             Late.to_string(),
         )),
+        Err(error) if Crowded::caused(&*error) => Err(ApiError::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "server_busy",
+            Crowded.to_string(),
+        )
+        .retry_after(Duration::from_secs(1))),
         Err(_) => Err(ApiError::bad_request(
             "incomplete_body",
             "the body ended before its announced length",
@@ -69,6 +84,29 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
     ))
 }
 
+/// What is compressed would be read as something else.
+fn check_content_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
+    let encodings = headers.get_all(header::CONTENT_ENCODING).into_iter();
+    let mut encodings = encodings.map(HeaderValue::as_bytes);
+    if encodings.all(|encoding| encoding.eq_ignore_ascii_case(b"identity")) {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "unsupported_content_encoding",
+        "the body must not be compressed",
+    ))
+}
+
+/// A struct would be read from its fields in their order, too, which nobody means.
+fn check_object(body: &[u8]) -> Result<(), ApiError> {
+    if body.trim_ascii_start().starts_with(b"[") {
+        let message = "the body must be a JSON object, not an array";
+        return Err(ApiError::bad_request("invalid_request", message));
+    }
+    Ok(())
+}
+
 /// JSON of at most so many levels, as `T`.
 pub(crate) fn parse<T: DeserializeOwned>(body: &[u8], nesting: usize) -> Result<T, ApiError> {
     let invalid = |message: String| ApiError::bad_request("invalid_json", message);
@@ -78,9 +116,15 @@ pub(crate) fn parse<T: DeserializeOwned>(body: &[u8], nesting: usize) -> Result<
             error.valid_up_to()
         ))
     })?;
-    if depth(text) > nesting {
+    let size = Size::of(text);
+    if size.levels > nesting {
         return Err(invalid(format!(
             "the body nests deeper than {nesting} levels"
+        )));
+    }
+    if size.values > MOST_VALUES {
+        return Err(invalid(format!(
+            "the body has more than {MOST_VALUES} values"
         )));
     }
     let mut deserializer = serde_json::Deserializer::from_str(text);
@@ -105,30 +149,41 @@ pub(crate) fn parse<T: DeserializeOwned>(body: &[u8], nesting: usize) -> Result<
     }
 }
 
-/// How deep arrays and objects nest, strings left aside.
-fn depth(text: &str) -> usize {
-    let (mut depth, mut deepest) = (0_usize, 0);
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'"' => {
-                while let Some(byte) = bytes.next() {
-                    match byte {
-                        b'\\' => drop(bytes.next()),
-                        b'"' => break,
-                        _ => {}
+/// The size of a JSON text, without what is in its strings.
+struct Size {
+    /// Arrays and objects in each other.
+    levels: usize,
+    /// Values, at most.
+    values: usize,
+}
+
+impl Size {
+    fn of(text: &str) -> Self {
+        let (mut depth, mut levels, mut values) = (0_usize, 0, 1);
+        let mut bytes = text.bytes();
+        while let Some(byte) = bytes.next() {
+            match byte {
+                b'"' => {
+                    while let Some(byte) = bytes.next() {
+                        match byte {
+                            b'\\' => drop(bytes.next()),
+                            b'"' => break,
+                            _ => {}
+                        }
                     }
                 }
+                b'[' | b'{' => {
+                    depth += 1;
+                    values += 1;
+                    levels = levels.max(depth);
+                }
+                b',' => values += 1,
+                b']' | b'}' => depth = depth.saturating_sub(1),
+                _ => {}
             }
-            b'[' | b'{' => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            b']' | b'}' => depth = depth.saturating_sub(1),
-            _ => {}
         }
+        Self { levels, values }
     }
-    deepest
 }
 
 #[cfg(test)]
@@ -190,6 +245,45 @@ mod tests {
         }
         let error = parse::<Sample>(b"{\"prompt\": \"\xff\"}", 3).unwrap_err();
         assert!(error.message.contains("byte 12"), "{}", error.message);
+    }
+
+    #[test]
+    fn values_are_counted() {
+        for (text, levels, values) in [
+            ("1", 0, 1),
+            ("[]", 1, 2),
+            (r#"{"a": [1, 2], "b": ",,["}"#, 2, 5),
+            ("[[],[]]", 2, 5),
+        ] {
+            let size = Size::of(text);
+            assert_eq!((size.levels, size.values), (levels, values), "{text}");
+        }
+        let many = |n| format!(r#"{{"prompt": "a", "stops": [{}0]}}"#, "0,".repeat(n));
+        let error = parse::<Sample>(many(MOST_VALUES).as_bytes(), 3).unwrap_err();
+        assert!(error.message.contains("262144 values"), "{}", error.message);
+        let sample: Sample = parse(many(MOST_VALUES - 4).as_bytes(), 3).unwrap();
+        assert_eq!(sample.stops.len(), MOST_VALUES - 3);
+    }
+
+    #[test]
+    fn a_body_is_an_object() {
+        assert_eq!(check_object(b"{\"prompt\": []}"), Ok(()));
+        for body in ["[]", " \n[\"a\", [1]]"] {
+            let error = check_object(body.as_bytes()).unwrap_err();
+            assert!(error.message.contains("not an array"), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_body_is_not_compressed() {
+        let check = |encoding: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::CONTENT_ENCODING, encoding.parse().unwrap());
+            check_content_encoding(&headers).map_err(|error| error.status.as_u16())
+        };
+        assert_eq!(check("identity"), Ok(()));
+        assert_eq!(check("gzip"), Err(415));
+        assert!(check_content_encoding(&HeaderMap::new()).is_ok());
     }
 
     #[test]

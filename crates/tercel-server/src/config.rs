@@ -89,6 +89,9 @@ impl fmt::Debug for ServedModel {
 pub struct Limits {
     /// Bytes of a body.
     pub body_bytes: usize,
+    /// Bytes of all bodies that are read or worked on; more are refused with 503. Small ones, of
+    /// 64 KiB, always have room.
+    pub all_body_bytes: usize,
     /// Levels of a JSON body.
     pub nesting: usize,
     /// Characters of all texts of a request, counted before they become tokens.
@@ -115,6 +118,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             body_bytes: 8 << 20,
+            all_body_bytes: 64 << 20,
             nesting: 64,
             prompt_chars: 1 << 20,
             choices: 8,

@@ -41,4 +41,4 @@ mod work;
 
 pub use config::{Config, GuardPolicy, Limits, LogPolicy, LogTarget, Rate, Rates, ServedModel};
 pub use gate::{Keys, KeysError, Role};
-pub use server::{Server, ServerError, StopHandle};
+pub use server::{Notice, Server, ServerError, StopHandle};

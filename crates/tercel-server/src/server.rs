@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::accept::{self, Stage};
 use crate::app::{App, Shared};
-use crate::config::{Config, Rate};
+use crate::config::{Config, Rate, ServedModel};
 use crate::log::Log;
 use crate::models::Models;
 use crate::routes;
@@ -30,6 +30,32 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     stage: Arc<watch::Sender<Stage>>,
+    tell: Tell,
+}
+
+type Tell = Arc<dyn Fn(Notice<'_>) + Send + Sync>;
+
+/// What somebody who started a server by hand wants to know of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Notice<'a> {
+    /// A model that was to be there from the start is.
+    ModelReady {
+        /// Its name.
+        model: &'a str,
+    },
+    /// It could not be loaded; requests for it say so, too.
+    ModelFailed {
+        /// Its name.
+        model: &'a str,
+        /// Why.
+        message: &'a str,
+    },
+    /// The server ends once the requests that run have.
+    Draining {
+        /// How long they may take.
+        grace: Duration,
+    },
 }
 
 /// Why there is no server.
@@ -117,7 +143,15 @@ impl Server {
             listener,
             address,
             stage,
+            tell: Arc::new(|_| {}),
         })
+    }
+
+    /// Has notices told while the server runs, from one of its threads: it waits meanwhile.
+    #[must_use]
+    pub fn on_notice(mut self, tell: impl Fn(Notice<'_>) + Send + Sync + 'static) -> Self {
+        self.tell = Arc::new(tell);
+        self
     }
 
     /// Where it listens; the port is the one that was taken where 0 was asked for.
@@ -147,6 +181,7 @@ impl Server {
             listener,
             address,
             stage,
+            tell,
         } = self;
         let served: Vec<&str> = app
             .models
@@ -162,7 +197,12 @@ impl Server {
         }));
         let result = runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            let loads = tokio::spawn(preload(app.clone()));
+            let loads = tokio::spawn(preload(app.clone(), tell.clone()));
+            tokio::spawn(tell_of_the_end(
+                stage.subscribe(),
+                app.config.limits.grace,
+                tell,
+            ));
             if app.config.stop_on_sigterm {
                 stop_on_sigterm(StopHandle(stage.clone()))?;
             }
@@ -251,18 +291,30 @@ fn stop_on_sigterm(_: StopHandle) -> io::Result<()> {
 
 /// Loads the models that are to be there from the start, one after the other: they share the
 /// machine. Whether they are ready is theirs to tell; one that fails is in the log.
-async fn preload(app: Shared) {
-    for model in app.models.served().iter().filter(|model| model.preload) {
-        let event = match app.models.lease(&model.name).await {
-            Ok(_) => json!({ "event": "server.model_ready", "model": model.name }),
-            Err(error) => json!({
-                "event": "server.model_failed",
-                "model": model.name,
-                "error": { "error_code": error.code, "error_message": error.message },
-            }),
+async fn preload(app: Shared, tell: Tell) {
+    for ServedModel { name: model, .. } in app.models.served().iter().filter(|it| it.preload) {
+        let event = match app.models.lease(model).await {
+            Ok(_) => {
+                tell(Notice::ModelReady { model });
+                json!({ "event": "server.model_ready", "model": model })
+            }
+            Err(error) => {
+                let message = &*error.message;
+                tell(Notice::ModelFailed { model, message });
+                json!({
+                    "event": "server.model_failed",
+                    "model": model,
+                    "error": { "error_code": error.code, "error_message": message },
+                })
+            }
         };
         app.log.event(event);
     }
+}
+
+async fn tell_of_the_end(mut stage: watch::Receiver<Stage>, grace: Duration, tell: Tell) {
+    accept::reached(&mut stage, Stage::Draining).await;
+    tell(Notice::Draining { grace });
 }
 
 #[cfg(test)]
@@ -343,8 +395,15 @@ mod tests {
     }
 
     #[test]
-    fn it_answers_until_it_is_stopped() {
-        let server = bind(quiet(), "127.0.0.1:0").unwrap();
+    fn it_answers_until_it_is_stopped_and_says_what_happens() {
+        let mut config = quiet();
+        config.models = vec![ServedModel::new("none", "./none.gguf", || {
+            tercel::Engine::builder("./none.gguf")
+        })];
+        let (tell, told) = std::sync::mpsc::channel();
+        let server = bind(config, "127.0.0.1:0")
+            .unwrap()
+            .on_notice(move |notice| tell.send(format!("{notice:?}")).unwrap());
         let (address, stop) = (server.address(), server.stop_handle());
         let running = std::thread::spawn(move || server.run());
         let mut client = TcpStream::connect(address).unwrap();
@@ -354,9 +413,15 @@ mod tests {
         let mut head = [0; 15];
         client.read_exact(&mut head).unwrap();
         assert_eq!(&head, b"HTTP/1.1 200 OK");
+        let failed = told.recv().unwrap();
+        assert!(
+            failed.starts_with("ModelFailed") && failed.contains("none.gguf"),
+            "{failed}"
+        );
         // The connection is idle, so it does not hold up the end.
         stop.stop();
         running.join().unwrap().unwrap();
+        assert_eq!(told.recv().unwrap(), "Draining { grace: 10s }");
         assert!(TcpStream::connect(address).is_err());
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tercel::source::Store;
 use tercel::{Engine, Pooling};
-use tercel_server::{Config, Keys, LogTarget, Rate, ServedModel, Server, StopHandle};
+use tercel_server::{Config, Keys, LogTarget, Notice, Rate, ServedModel, Server, StopHandle};
 
 use crate::args::EngineArgs;
 use crate::config::Settings;
@@ -16,6 +16,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::load;
+use crate::output::Output;
 
 /// Serve models to other programs over HTTP
 ///
@@ -135,7 +136,7 @@ const LOOK: Duration = Duration::from_millis(50);
 pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     let mut config = Config::default();
     config.models = args.models(context)?;
-    config.keys = args.keys()?;
+    config.keys = args.keys(context)?;
     config.insecure = args.insecure;
     config.allowed_hosts.clone_from(&args.allow_host);
     config.allowed_origins.clone_from(&args.allow_origin);
@@ -155,7 +156,12 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     config.stop_on_sigterm = true;
     args.engine.keep_to_cores()?;
 
-    let server = Server::bind(config, SocketAddr::new(args.host, args.port))?;
+    let is_log = matches!(config.log.target, Some(LogTarget::Stderr));
+    let mut server = Server::bind(config, SocketAddr::new(args.host, args.port))?;
+    if !is_log {
+        let (out, is_quiet) = (context.out, context.quiet);
+        server = server.on_notice(move |notice| tell(notice, out, is_quiet));
+    }
     let address = server.address();
     context.out.line(&format!("http://{address}"))?;
     context.note(&format!(
@@ -167,6 +173,26 @@ pub(crate) fn run(args: &Args, context: &Context) -> Result<(), Failure> {
     thread::spawn(move || stop_when_hit(&interrupt, &of_signal));
     server.run()?;
     Ok(())
+}
+
+/// Tells at a terminal what is in the log otherwise.
+fn tell(notice: Notice<'_>, out: Output, is_quiet: bool) {
+    let text = match notice {
+        Notice::ModelFailed { model, message } => {
+            let message = format!("`{model}` cannot be loaded: {message}");
+            out.failure(&Failure::new("model_failed", message));
+            return;
+        }
+        Notice::ModelReady { model } => format!("`{model}` is ready"),
+        Notice::Draining { grace } => format!(
+            "ending: requests that run have {} s; Ctrl-C again ends at once",
+            grace.as_secs_f64()
+        ),
+        _ => return,
+    };
+    if !is_quiet {
+        out.note(&text);
+    }
 }
 
 /// Ctrl-C drains the server; a second one ends the process, which the handler sees to.
@@ -239,7 +265,7 @@ impl Args {
         Ok(model)
     }
 
-    fn keys(&self) -> Result<Keys, Failure> {
+    fn keys(&self, context: &Context) -> Result<Keys, Failure> {
         let mut keys = Keys::default();
         if let Some(file) = &self.keys_file {
             keys.merge(Keys::from_file(file)?)?;
@@ -253,6 +279,9 @@ impl Args {
                 );
             }
             keys.merge(found)?;
+        } else if Keys::from_env(std::env::vars_os()).is_ok_and(|found| !found.is_empty()) {
+            context
+                .note("there are keys in the environment; they count with --keys-from-env alone");
         }
         Ok(keys)
     }

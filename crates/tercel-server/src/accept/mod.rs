@@ -4,6 +4,7 @@
 //! to be sent, and how long it may wait. Connections beyond the limit stay in the system's queue.
 
 mod patience;
+mod peer_end;
 
 use std::io;
 use std::net::SocketAddr;
@@ -28,6 +29,7 @@ use tower::ServiceExt;
 use crate::app::Shared;
 use crate::gate::Peer;
 use patience::Patient;
+use peer_end::PeerEnd;
 
 /// Bytes that the system keeps for a peer that does not read; it counts them double.
 const SEND_BUFFER_BYTES: usize = 64 << 10;
@@ -130,11 +132,18 @@ async fn connection(
     // Tokens are to be seen as they are made. Where the system refuses either, it works without.
     let _ = stream.set_nodelay(true);
     let _ = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER_BYTES);
+    let end = Arc::new(PeerEnd::of(&stream));
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let mut request: Request = request.map(Body::new);
         request.extensions_mut().insert(Peer(peer));
-        let router = router.clone();
-        async move { router.oneshot(request).await }
+        let (router, end) = (router.clone(), end.clone());
+        async move {
+            tokio::select! {
+                response = router.oneshot(request) => Ok(response.unwrap_or_else(|never| match never {})),
+                // Nobody waits for the answer: the request is dropped, and with it its work.
+                () = end.gone() => Err(io::Error::from(io::ErrorKind::ConnectionAborted)),
+            }
+        }
     });
     let io = TokioIo::new(Patient::new(stream, limits.write_timeout));
     let mut http = http1::Builder::new();

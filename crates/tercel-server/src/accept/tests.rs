@@ -195,6 +195,17 @@ async fn a_peer_that_goes_away_frees_its_request() {
 }
 
 #[tokio::test]
+async fn a_peer_that_goes_away_after_more_than_its_request_frees_it_too() {
+    let served = Served::new(Limits::default()).await;
+    let ask = "GET /slow HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let client = served.send(ask).await;
+    served.until_held(1, SOON).await;
+    drop(client);
+    // Before the handler of `/slow` would have ended by itself.
+    served.until_held(0, Duration::from_secs(1)).await;
+}
+
+#[tokio::test]
 async fn heads_are_bounded_in_size_number_and_time() {
     let limits = Limits {
         read_timeout: Duration::from_millis(200),

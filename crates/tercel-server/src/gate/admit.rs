@@ -14,7 +14,7 @@ use serde_json::json;
 use super::auth::{Need, authenticate};
 use super::buckets::Client;
 use super::hosts::{self, Origin};
-use super::{Caller, Peer, address_of, late, shape};
+use super::{Caller, Peer, address_of, shape};
 use crate::app::{App, Shared};
 use crate::error::ApiError;
 use crate::ids::RequestId;
@@ -28,7 +28,7 @@ pub(crate) async fn admit(State(app): State<Shared>, request: Request, next: Nex
     let template = template.as_ref().map_or("other", MatchedPath::as_str);
     let origin = app.gate.hosts.check(request.uri(), request.headers());
     let (parts, body) = request.into_parts();
-    let (body, rest) = late::timed(body, app.config.limits.read_timeout);
+    let (body, admitted) = app.gate.bodies.admit(body, app.config.limits.read_timeout);
     let request = Request::from_parts(parts, body);
     let response = match &origin {
         Ok(origin) => answer(&app, &id, origin.as_ref(), request, next, template).await,
@@ -43,7 +43,7 @@ pub(crate) async fn admit(State(app): State<Shared>, request: Request, next: Nex
     let mut response = shape::errors_of(&path, &id, response).await;
     app.metrics.answered(template, response.status().as_u16());
     let is_unauthorized = response.status() == StatusCode::UNAUTHORIZED;
-    let is_cut = rest.is_left() && (response.status().as_u16() >= 400);
+    let is_cut = admitted.is_left() && (response.status().as_u16() >= 400);
     let headers = response.headers_mut();
     hosts::secure(headers);
     if let Ok(Some(origin)) = &origin {

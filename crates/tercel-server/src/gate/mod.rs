@@ -2,10 +2,10 @@
 
 mod admit;
 mod auth;
+mod bodies;
 mod buckets;
 mod hosts;
 mod keys;
-mod late;
 mod shape;
 mod signed;
 
@@ -16,8 +16,8 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 
 pub(crate) use admit::admit;
+pub(crate) use bodies::{Crowded, Late};
 pub use keys::{Keys, KeysError, Role};
-pub(crate) use late::Late;
 
 use crate::app::Shared;
 use crate::config::Config;
@@ -28,6 +28,7 @@ use crate::ids::RequestId;
 pub(crate) struct Gate {
     keys: Keys,
     hosts: hosts::Hosts,
+    bodies: bodies::Bodies,
     buckets: buckets::Buckets,
     replays: signed::Replays,
 }
@@ -37,6 +38,7 @@ impl Gate {
         Self {
             keys: config.keys.clone(),
             hosts: hosts::Hosts::new(config),
+            bodies: bodies::Bodies::new(config.limits.all_body_bytes),
             buckets: buckets::Buckets::new(config.rates),
             replays: signed::Replays::default(),
         }
