@@ -1,8 +1,10 @@
 """Ollama's own client for Python, as it is."""
 
+import json
 import math
 
 import ollama
+import pydantic
 import pytest
 
 from serving import MODEL
@@ -101,11 +103,31 @@ def test_texts_are_embedded(client):
     assert dot(one.embeddings[0], first) > 0.9999
 
 
+class Animal(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid")
+
+    name: str = pydantic.Field(max_length=12)
+    legs: int = pydantic.Field(ge=0, le=8)
+
+
+def test_answers_keep_to_a_format(client):
+    question = [{"role": "user", "content": "Name an animal."}]
+    settings = {"model": MODEL, "options": {"seed": 1, "num_predict": 200}}
+    reply = client.chat(messages=question, format=Animal.model_json_schema(), **settings)
+    Animal.model_validate_json(reply.message.content)
+    reply = client.generate(prompt="Name an animal.", format="json", **settings)
+    assert reply.done_reason == "length" or isinstance(json.loads(reply.response), dict)
+    chunks = client.chat(
+        messages=question, format=Animal.model_json_schema(), stream=True, **settings
+    )
+    Animal.model_validate_json("".join(it.message.content for it in chunks))
+
+
 REFUSALS = {
     "temperature": {"options": {"temperature": 3}},
     "option": {"options": {"no_such_option": 1}},
     "mirostat": {"options": {"mirostat": 2}},
-    "format": {"format": "json"},
+    "schema": {"format": {"type": "array", "uniqueItems": True}},
     "tools": {"tools": [{"type": "function", "function": {"name": "f"}}]},
     "role": {"messages": [{"role": "wizard", "content": "x"}]},
     "image": {"messages": [{"role": "user", "content": "x", "images": ["aGVsbG8="]}]},

@@ -1,10 +1,13 @@
 """OpenAI's own client for Python, as it is."""
 
 import base64
+import json
 import math
 import struct
+from typing import Literal
 
 import openai
+import pydantic
 import pytest
 
 from serving import MODEL
@@ -338,6 +341,42 @@ def test_penalties_keep_a_reply_from_repeating_itself(client):
     assert plain.choices[0].message.content != text.choices[0].message.content
 
 
+class Animal(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(extra="forbid")
+
+    name: str = pydantic.Field(max_length=20)
+    kind: Literal["mammal", "bird", "fish"]
+    legs: int = pydantic.Field(ge=0, le=8)
+    others: list[Literal["robin", "owl", "trout"]] = pydantic.Field(max_length=2)
+
+
+def test_answers_keep_to_a_schema(client):
+    question = [{"role": "user", "content": "Describe a sparrow."}]
+    for seed in range(3):
+        reply = client.chat.completions.parse(
+            model=MODEL, messages=question, response_format=Animal, seed=seed, max_tokens=400
+        )
+        assert reply.choices[0].message.parsed.kind in ("mammal", "bird", "fish")
+    with client.chat.completions.stream(
+        model=MODEL, messages=question, response_format=Animal, seed=1, max_tokens=400
+    ) as stream:
+        final = stream.get_final_completion()
+    assert isinstance(final.choices[0].message.parsed, Animal)
+
+
+def test_an_answer_is_a_json_object(client):
+    reply = ask(client, response_format={"type": "json_object"}, max_tokens=300, seed=3)
+    choice = reply.choices[0]
+    assert choice.finish_reason == "length" or isinstance(json.loads(choice.message.content), dict)
+
+
+def test_an_answer_that_is_cut_says_so(client):
+    with pytest.raises(openai.LengthFinishReasonError):
+        client.chat.completions.parse(
+            model=MODEL, messages=QUESTION, response_format=Animal, max_tokens=3
+        )
+
+
 REFUSALS = {
     "temperature": ({"temperature": 2.5}, "temperature"),
     "top_p": ({"top_p": 0}, "top_p"),
@@ -353,7 +392,16 @@ REFUSALS = {
         {"tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]},
         "tools",
     ),
-    "json": ({"response_format": {"type": "json_object"}}, "response_format"),
+    "format": ({"response_format": {"type": "xml"}}, "response_format"),
+    "schema": (
+        {
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "a", "schema": {"type": "array", "uniqueItems": True}},
+            }
+        },
+        None,
+    ),
     "audio": ({"modalities": ["audio"]}, "modalities"),
     "unknown": ({"extra_body": {"no_such_field": 1}}, "no_such_field"),
     "no messages": ({"messages": []}, None),

@@ -6,8 +6,8 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use tercel::Error;
 use tercel::host::{Failure, HostError};
+use tercel::{Error, GrammarError};
 use utoipa::ToSchema;
 
 /// Characters of a message, or of the name of a field.
@@ -168,6 +168,9 @@ impl From<&Error> for ApiError {
             | Error::Template(_)
             | Error::ContextOverflow { .. }
             | Error::ContextReserve { .. } => (StatusCode::BAD_REQUEST, None),
+            Error::Grammar(error) if !matches!(error, GrammarError::Stuck { .. }) => {
+                (StatusCode::BAD_REQUEST, None)
+            }
             Error::QueueFull { .. } => (StatusCode::TOO_MANY_REQUESTS, None),
             Error::MemoryBudget { .. }
             | Error::InsufficientMemory { .. }

@@ -6,10 +6,12 @@
 //! [`Tokenizer::encode_rendered`] for a rendered template, where only the template's own markers
 //! count. On the way back a [`ReplyStream`] tells the model's thought ([`ThinkTags`]) from its
 //! answer, and a [`TextStream`] turns token bytes into whole characters and withholds stop strings.
+//! A [`grammar::Grammar`] says what a reply's text must be.
 
 #![forbid(unsafe_code)]
 
 mod error;
+pub mod grammar;
 mod message;
 mod stream;
 mod template;

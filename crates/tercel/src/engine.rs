@@ -2,14 +2,15 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use serde::Serialize;
 use tercel_nn::{Identity, KvUsage};
-use tercel_text::{Message, ThinkTags, Tokenizer};
+use tercel_text::grammar::{Grammar, GrammarError, Grammars};
+use tercel_text::{Message, PromptEnd, ThinkTags, Tokenizer};
 
 use crate::TokenId;
 use crate::builder::EngineBuilder;
@@ -17,6 +18,7 @@ use crate::chat::Chat;
 use crate::context::Fit;
 use crate::error::Error;
 use crate::files::{MemoryUse, ModelSummary};
+use crate::guide::{Guide, Masks};
 use crate::job::{Generate, Job, Score};
 use crate::lifecycle::LoadReport;
 use crate::memory::Ticket;
@@ -25,7 +27,7 @@ use crate::pipe::{Receiver, pipe};
 use crate::queue::Queue;
 use crate::reply::{Reply, StopReason, Timings, Usage};
 use crate::request::{Prompt, Prompter, Request, Template};
-use crate::sampling::Sampling;
+use crate::sampling::{Sampling, Settings};
 use crate::scheduler::Control;
 use crate::stream::{AsyncStream, Stream};
 use crate::thinking::Thinking;
@@ -346,6 +348,7 @@ impl Engine {
             sampling,
             speculation,
             lenient,
+            grammars: OnceLock::new(),
             queue,
             control,
             thread,
@@ -410,6 +413,7 @@ impl Engine {
             mut terms,
             template,
             logprobs,
+            grammar,
         } = request;
         terms.speculation &= self.inner.speculation;
         let own_template = template.as_deref().map(Template::compile).transpose()?;
@@ -459,6 +463,8 @@ impl Engine {
             backend: self.inner.info.backend.clone(),
             threads: self.inner.info.threads,
         };
+        let guide = grammar.map(|grammar| self.inner.guide(&grammar, tags, end, &draft.settings));
+        let guide = guide.transpose()?;
         let room = draft.settings.max_new_tokens;
         let wake = Arc::clone(self.inner.queue.wake());
         let (events, receiver) = pipe(capacity, accepted, draft, wake);
@@ -471,6 +477,7 @@ impl Engine {
             room,
             terms,
             logprobs,
+            guide,
             events,
         };
         Ok((Job::Generate(Box::new(request)), receiver))
@@ -513,6 +520,8 @@ struct Inner {
     sampling: Sampling,
     speculation: bool,
     lenient: bool,
+    /// Made when the first reply is to keep to a grammar.
+    grammars: OnceLock<Result<(Grammars, Masks), GrammarError>>,
     control: Arc<Control>,
     queue: Arc<Queue>,
     /// There until the engine is dropped.
@@ -530,6 +539,34 @@ impl Inner {
             vocab_size: self.info.model.vocab_size,
             max_context: self.info.max_context,
         }
+    }
+
+    /// What leads a reply along a grammar, after a prompt that ends so.
+    fn guide(
+        &self,
+        grammar: &Grammar,
+        tags: Option<ThinkTags>,
+        end: PromptEnd,
+        settings: &Settings,
+    ) -> Result<Guide, Error> {
+        if settings.ignore_eos {
+            return Err(Error::invalid_parameter(
+                "ignore_eos",
+                "true",
+                "left out where the reply keeps to a grammar",
+            ));
+        }
+        let made = self.grammars.get_or_init(|| {
+            let grammars = Grammars::new(Arc::clone(&self.tokenizer))?;
+            Ok((grammars, Masks::start()))
+        });
+        let (grammars, masks) = made.as_ref().map_err(Clone::clone)?;
+        let constraint = grammars.compile(grammar)?;
+        // A thought that the model begins itself, with a token of its own.
+        let opens = tags.filter(|_| end == PromptEnd::Plain && settings.thinking != Thinking::Off);
+        let opens = opens.and_then(|tags| self.tokenizer.id(tags.open()));
+        let is_thinking = end == PromptEnd::Open;
+        Ok(Guide::new(masks.clone(), constraint, is_thinking, opens))
     }
 
     /// Has the engine's thread do something with the model, and waits for the answer.

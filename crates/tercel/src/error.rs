@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use tercel_formats::CheckpointError;
 use tercel_nn::NnError;
 use tercel_text::TextError;
+use tercel_text::grammar::GrammarError;
 
 use crate::chat::SessionError;
 use crate::context::ContextOverflow;
@@ -196,6 +197,9 @@ pub enum Error {
         /// Tokens of prompt and reply it had seen.
         tokens: usize,
     },
+    /// The reply was to keep to a grammar or schema, which is none, or cannot be kept to.
+    #[error(transparent)]
+    Grammar(#[from] GrammarError),
     /// Too many requests wait.
     #[error("the queue is full: {capacity} requests wait")]
     QueueFull {
@@ -260,6 +264,8 @@ impl Error {
             | Self::Tokenizer { .. } => "model_load_failed",
             Self::Inference(_) => "inference_failed",
             Self::InvalidLogits { .. } => "invalid_logits",
+            Self::Grammar(GrammarError::Stuck { .. }) => "constraint_failed",
+            Self::Grammar(_) => "invalid_grammar",
             Self::QueueFull { .. } => "queue_full",
             Self::EngineClosed => "engine_closed",
             Self::Internal { .. } => "internal",

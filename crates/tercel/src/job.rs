@@ -10,6 +10,7 @@ use crate::TokenId;
 use crate::answer::Answer;
 use crate::embed::Pooling;
 use crate::error::Error;
+use crate::guide::Guide;
 use crate::model::Model;
 use crate::pipe::Sender;
 
@@ -42,6 +43,8 @@ pub(crate) struct Generate {
     pub(crate) terms: Terms,
     /// How many alternatives of each token to tell, where anything is told.
     pub(crate) logprobs: Option<usize>,
+    /// What leads the reply along a grammar.
+    pub(crate) guide: Option<Guide>,
     pub(crate) events: Sender,
 }
 

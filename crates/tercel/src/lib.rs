@@ -42,6 +42,7 @@ mod embed;
 mod engine;
 mod error;
 mod files;
+mod guide;
 pub mod host;
 mod job;
 pub mod json;
@@ -93,6 +94,7 @@ pub use stream::{AsyncStream, Stream};
 pub use tercel_nn::{
     Function, KvPart, KvType, KvUsage, Packing, PlannedTensor, PrefixCache, Treatment, Workers,
 };
+pub use tercel_text::grammar::{Grammar, GrammarError};
 pub use tercel_text::{
     ChatTemplate, Message, Role, TextError, ThinkTags, TokenId, Tokenizer, ToolCall,
 };

@@ -69,7 +69,8 @@ impl Pace {
     /// How many tokens of prompts a pass may take at once for the sake of short ones; none while it
     /// is not known what they cost.
     pub(crate) fn burst(&self) -> usize {
-        self.token.map_or(0, |token| (STALL / token.max(1e-9)) as usize)
+        self.token
+            .map_or(0, |token| (STALL / token.max(1e-9)) as usize)
     }
 
     /// Notes how long a pass took that had so many tokens of replies and of prompts.

@@ -3,6 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
+use tercel_text::grammar::Grammar;
 use tercel_text::{
     ChatTemplate, Message, PromptEnd, Rendered, Role, TemplateInput, ThinkTags, Tokenizer,
 };
@@ -27,6 +28,8 @@ pub struct Request {
     pub(crate) template: Option<String>,
     /// How many alternatives of each token to tell; nothing is told of them where it is `None`.
     pub(crate) logprobs: Option<usize>,
+    /// What the answer must be.
+    pub(crate) grammar: Option<Grammar>,
 }
 
 /// The forms a prompt comes in.
@@ -92,6 +95,43 @@ impl Request {
     #[must_use]
     pub fn logprobs(mut self, top: usize) -> Self {
         self.logprobs = Some(top);
+        self
+    }
+
+    /// The answer is a JSON object.
+    #[must_use]
+    pub fn json(self) -> Self {
+        self.constrained(Grammar::Json)
+    }
+
+    /// The answer is JSON that a schema describes (JSON Schema, draft 2020-12 and before). Keywords
+    /// that cannot be kept to are an error.
+    #[must_use]
+    pub fn json_schema(self, schema: serde_json::Value) -> Self {
+        self.constrained(Grammar::JsonSchema(schema))
+    }
+
+    /// The answer is a text that a regular expression matches as a whole.
+    #[must_use]
+    pub fn regex(self, pattern: impl Into<String>) -> Self {
+        self.constrained(Grammar::Regex(pattern.into()))
+    }
+
+    /// The answer is a text of a context-free grammar, in the form of Lark (which begins at
+    /// `start`) or GBNF (which begins at `root`).
+    #[must_use]
+    pub fn grammar(self, grammar: impl Into<String>) -> Self {
+        self.constrained(Grammar::of(grammar))
+    }
+
+    /// What the answer must be, from its first character to its last; a thought comes before it,
+    /// and is free. Of several the last one counts.
+    ///
+    /// A reply that ends for another reason than
+    /// [`StopReason::Eos`](crate::StopReason::Eos) may be a part of such a text.
+    #[must_use]
+    pub fn constrained(mut self, grammar: Grammar) -> Self {
+        self.grammar = Some(grammar);
         self
     }
 
@@ -162,6 +202,7 @@ impl Request {
             },
             template: None,
             logprobs: None,
+            grammar: None,
         }
     }
 }

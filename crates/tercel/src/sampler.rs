@@ -1,6 +1,7 @@
 //! The choice of the next token from one row of logits.
 //!
-//! The order: bias, penalties, then the most likely token if the temperature is 0, else top-k,
+//! The order: bias, penalties, what a constraint leaves, then the most likely token if the
+//! temperature is 0, else top-k,
 //! temperature, top-p, min-p, and one draw. Probabilities are those of the tokens that top-k left;
 //! equally likely tokens rank by id, lowest first.
 //!
@@ -10,6 +11,8 @@
 
 use std::cmp::Ordering;
 use std::collections::{HashMap, VecDeque};
+
+use tercel_text::grammar::Mask;
 
 use crate::TokenId;
 use crate::rng;
@@ -25,8 +28,8 @@ pub(crate) struct InvalidLogits;
 pub(crate) struct Sampler {
     settings: Settings,
     recent: Recent,
-    /// A copy of the logits with bias and penalties in it; `(vocab_size)`, only where there are
-    /// some.
+    /// A copy of the logits with bias, penalties and constraint in it; `(vocab_size)`, only where
+    /// there are some.
     adjusted: Vec<f32>,
     candidates: Vec<Candidate>,
 }
@@ -46,6 +49,25 @@ impl Sampler {
     /// The token of `step`, counted from 0, for `logits` `(vocab_size)`. Calling it again with the
     /// same arguments gives the same token.
     pub(crate) fn sample(&mut self, step: u64, logits: &[f32]) -> Result<TokenId, InvalidLogits> {
+        self.choose(step, logits, None)
+    }
+
+    /// As [`sample`](Self::sample), of the tokens that may come.
+    pub(crate) fn sample_allowed(
+        &mut self,
+        step: u64,
+        logits: &[f32],
+        allowed: &Mask,
+    ) -> Result<TokenId, InvalidLogits> {
+        self.choose(step, logits, Some(allowed))
+    }
+
+    fn choose(
+        &mut self,
+        step: u64,
+        logits: &[f32],
+        allowed: Option<&Mask>,
+    ) -> Result<TokenId, InvalidLogits> {
         let Self {
             settings,
             recent,
@@ -53,12 +75,18 @@ impl Sampler {
             candidates,
         } = self;
         let is_penalised = penalties_are_on(settings);
-        let logits = if is_penalised || !settings.logit_bias.is_empty() {
+        let is_adjusted = is_penalised || !settings.logit_bias.is_empty() || allowed.is_some();
+        let logits = if is_adjusted {
             adjusted.clear();
             adjusted.extend_from_slice(logits);
             apply_bias(adjusted, &settings.logit_bias);
             if is_penalised {
                 apply_penalties(adjusted, recent, settings);
+            }
+            if let Some(allowed) = allowed {
+                // A fault of the model stays one where it is at a token that may not come.
+                highest(adjusted)?;
+                allowed.apply(adjusted);
             }
             adjusted.as_slice()
         } else {

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 
 use tercel::source::Store;
 use tercel::{
-    CancelHandle, Engine, EngineBuilder, Error, Event, Message, Request, Sampling, StopReason,
+    CancelHandle, Engine, EngineBuilder, Error, Event, Grammar, Message, Request, Sampling,
+    StopReason,
 };
 
 use crate::args::{EngineArgs, SamplingArgs};
@@ -45,6 +46,7 @@ pub(super) use stdin::read_stdin;
   tercel run -p \"Summarise this text.\" < article.txt
   tercel run gemma3:270m \"Once upon a time\" --seed 7
   tercel run model.gguf --template chatml.jinja
+  tercel run \"Describe a sparrow.\" --schema bird.json
   tercel run --session trip.chat \"And on the second day?\"
   tercel run \"Say hello.\" --json | jq -r 'select(.event == \"delta\").text'")]
 pub(crate) struct Args {
@@ -72,6 +74,21 @@ pub(crate) struct Args {
     /// A chat template (Jinja) in place of the model's own
     #[arg(long, value_name = "FILE")]
     template: Option<PathBuf>,
+    /// Answer with JSON that the schema in FILE describes
+    #[arg(long, value_name = "FILE", help_heading = "Answer", group = "form")]
+    schema: Option<PathBuf>,
+    /// Answer with a text that this regular expression matches as a whole
+    #[arg(
+        long,
+        value_name = "PATTERN",
+        help_heading = "Answer",
+        group = "form",
+        allow_hyphen_values = true
+    )]
+    regex: Option<String>,
+    /// Answer with a text of the grammar in FILE: Lark, or GBNF
+    #[arg(long, value_name = "FILE", help_heading = "Answer", group = "form")]
+    grammar: Option<PathBuf>,
     /// Use no template: continue the prompt as it stands
     #[arg(long, conflicts_with_all = ["template", "system"])]
     raw: bool,
@@ -97,6 +114,8 @@ pub(crate) struct Args {
 
 /// Far more than any template has; the engine's own limit is lower.
 const MOST_TEMPLATE_BYTES: u64 = 1 << 20;
+/// The engine's own limit is lower.
+const MOST_GRAMMAR_BYTES: u64 = 1 << 20;
 
 /// What can be refused is refused before anything is read, fetched or loaded.
 pub(crate) fn run(mut args: Args, context: &Context) -> Result<(), Failure> {
@@ -105,6 +124,7 @@ pub(crate) fn run(mut args: Args, context: &Context) -> Result<(), Failure> {
     let template = args.template.as_ref();
     let template = template.map(|path| read_text("template file", path, MOST_TEMPLATE_BYTES));
     let template = template.transpose()?;
+    let form = args.form()?;
     let store = Store::open_default()?;
     let Asked { model, prompt } = Asked::of(&args, store.catalog())?;
     store
@@ -116,6 +136,10 @@ pub(crate) fn run(mut args: Args, context: &Context) -> Result<(), Failure> {
         None if args.may_chat(context) => None,
         given => Some(stdin::prompt(given, context)?),
     };
+    if form.is_some() && (prompt.is_none() || args.session.is_some()) {
+        let message = "--schema, --regex and --grammar are for one prompt, not for a conversation";
+        return Err(Failure::Usage(message.to_owned()));
+    }
     if prompt
         .as_ref()
         .is_some_and(|prompt| prompt.trim().is_empty())
@@ -133,7 +157,11 @@ pub(crate) fn run(mut args: Args, context: &Context) -> Result<(), Failure> {
     let session = path.map(|path| Session::new(path, args.session_transcript));
     if let (Some(prompt), None) = (&prompt, &session) {
         let request = args.request(prompt.clone(), &engine, context);
-        let stream = engine.stream(request.sampling(sampling))?;
+        let mut request = request.sampling(sampling);
+        if let Some(form) = form {
+            request = request.constrained(form);
+        }
+        let stream = engine.stream(request)?;
         let cancel = stream.cancel_handle();
         return answer(stream, cancel, context);
     }
@@ -171,6 +199,23 @@ impl Args {
         settings.fill("max_context", &mut self.max_context, |own| own.max_context);
         settings.use_sampling(sampling);
         Ok(settings)
+    }
+
+    /// What the answer must be.
+    fn form(&self) -> Result<Option<Grammar>, Failure> {
+        let read = |what: &str, path: &PathBuf| read_text(what, path, MOST_GRAMMAR_BYTES);
+        if let Some(path) = &self.schema {
+            let text = read("schema", path)?;
+            let schema = serde_json::from_str(&text).map_err(|error| {
+                let message = format!("schema {} is not JSON: {error}", path.display());
+                Failure::new("invalid_grammar", message)
+            })?;
+            return Ok(Some(Grammar::JsonSchema(schema)));
+        }
+        if let Some(path) = &self.grammar {
+            return Ok(Some(Grammar::of(read("grammar", path)?)));
+        }
+        Ok(self.regex.clone().map(Grammar::Regex))
     }
 
     fn builder(&self, model: &str, template: Option<String>) -> EngineBuilder {

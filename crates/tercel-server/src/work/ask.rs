@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tercel::{Message, Request, Sampling, TokenId};
+use tercel::{Grammar, Message, Request, Sampling, TokenId};
 
 use crate::config::Limits;
 use crate::error::ApiError;
@@ -19,6 +19,8 @@ pub(crate) struct Ask {
     /// How long it may take; the server's own bound holds too.
     pub(crate) deadline: Option<Duration>,
     pub(crate) priority: i32,
+    /// What the answer must be.
+    pub(crate) grammar: Option<Grammar>,
     /// A chat template in place of the model's.
     pub(crate) template: Option<String>,
 }
@@ -43,6 +45,7 @@ impl Ask {
             logprobs: None,
             deadline: None,
             priority: 0,
+            grammar: None,
             template: None,
         }
     }
@@ -84,6 +87,9 @@ impl Ask {
         }
         if let Some(top) = self.logprobs {
             request = request.logprobs(top);
+        }
+        if let Some(grammar) = &self.grammar {
+            request = request.constrained(grammar.clone());
         }
         if let Some(template) = &self.template {
             request = request.template(template.clone());

@@ -296,6 +296,12 @@ impl Tokenizer {
         Ok(())
     }
 
+    /// Whether encoding puts a space in front of a text, so that a text alone has other tokens than
+    /// in the middle of another.
+    pub(crate) fn begins_with_space(&self) -> bool {
+        !matches!(self.strip_start, StripStart::Nothing)
+    }
+
     /// The texts of the control tokens, for [`crate::TemplateInput`].
     pub fn markers(&self) -> &Markers {
         &self.control

@@ -31,6 +31,7 @@
 mod admission;
 mod clock;
 mod error;
+mod generation_config;
 mod lease;
 mod shared;
 mod slot;
@@ -49,12 +50,13 @@ use std::time::Duration;
 pub use admission::{Admission, Denied, Grant};
 use clock::{Clock, Monotonic};
 pub use error::{Failure, HostError};
+pub use generation_config::{GenerationConfig, GrammarType};
 pub use lease::{Lease, LeaseAsyncStream, LeaseStream};
 use shared::{Settings, Shared};
 use slot::{Availability, Slot};
 pub use spec::ModelSpec;
 pub use status::{HealthFault, MemoryFootprint, ModelStatus};
-pub use text_runner::{GenerationConfig, RunnerError, RunnerStats, TextRunner};
+pub use text_runner::{RunnerError, RunnerStats, TextRunner};
 
 use crate::lifecycle::{LoadReport, RequestLengths, State};
 use crate::memory::{Ledger, measure};

@@ -5,8 +5,9 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+use super::generation_config::GenerationConfig;
 use super::lease::Lease;
 use super::{Host, HostError};
 use crate::TokenId;
@@ -14,59 +15,6 @@ use crate::error::Error;
 use crate::pipe::CancelHandle;
 use crate::reply::{Event, Reply, StopReason};
 use crate::request::Request;
-
-/// How a [`TextRunner`] generates. The names in JSON are those of the C++ class.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-#[non_exhaustive]
-pub struct GenerationConfig {
-    /// Whether the prompt is the first text that the callback gets.
-    pub echo: bool,
-    /// Whether to go on after an end token.
-    pub ignore_eos: bool,
-    /// The most tokens to generate; negative is no limit but the context.
-    pub max_new_tokens: i64,
-    /// A run that is not to be seen: no callback is called.
-    pub warming: bool,
-    /// The most tokens of context and reply together; negative is the model's own limit.
-    pub seq_len: i64,
-    /// 0 to 1; 0 takes the most likely token.
-    pub temperature: f32,
-    /// How many begin tokens stand before the prompt.
-    pub num_bos: u8,
-    /// How many end tokens stand after the prompt.
-    pub num_eos: u8,
-    /// The seed of the draws; without one, a random one.
-    pub seed: Option<u64>,
-}
-
-impl Default for GenerationConfig {
-    fn default() -> Self {
-        Self {
-            echo: true,
-            ignore_eos: false,
-            max_new_tokens: -1,
-            warming: false,
-            seq_len: -1,
-            temperature: 0.8,
-            num_bos: 0,
-            num_eos: 0,
-            seed: None,
-        }
-    }
-}
-
-impl GenerationConfig {
-    /// How many tokens may be generated in a context of `max_context` tokens of which `occupied`
-    /// are taken, the prompt included.
-    pub fn resolve_max_new_tokens(&self, max_context: usize, occupied: usize) -> usize {
-        let limit = |tokens: i64| usize::try_from(tokens).unwrap_or(usize::MAX);
-        let room = limit(self.seq_len)
-            .min(max_context)
-            .saturating_sub(occupied);
-        room.min(limit(self.max_new_tokens))
-    }
-}
 
 /// What a run took; times are milliseconds, those of an event since 1970. What did not happen is 0.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -287,6 +235,9 @@ impl TextRunner {
         if let Some(seed) = config.seed {
             request = request.seed(seed);
         }
+        if let Some(grammar) = config.grammar()? {
+            request = request.constrained(grammar);
+        }
         let started = since_1970();
         let reply = self.run(&lease, request, &mut |text| {
             if !config.warming {
@@ -447,7 +398,7 @@ mod tests {
             serde_json::json!({
                 "echo": true, "ignore_eos": false, "max_new_tokens": -1, "warming": false,
                 "seq_len": -1, "temperature": 0.8_f32, "num_bos": 0,
-                "num_eos": 0, "seed": null,
+                "num_eos": 0, "seed": null, "grammar": "", "grammar_type": "json_schema",
             })
         );
     }

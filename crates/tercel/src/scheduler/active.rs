@@ -168,15 +168,17 @@ impl Active {
                 let mut accepted = 0;
                 let mut end = None;
                 for (i, row) in rows.enumerate() {
-                    let Ok((token, logprob)) = writing.sample(logits.row(row), tokenizer) else {
-                        let tokens = self.held;
-                        end = Some(Err(Error::InvalidLogits { tokens }));
-                        break;
+                    let (token, logprob) = match writing.sample(logits.row(row), tokenizer) {
+                        Ok(sampled) => sampled,
+                        Err(unsampled) => {
+                            end = Some(Err(unsampled.after(self.held)));
+                            break;
+                        }
                     };
                     let before = self.tokens.len();
                     let tokens = &mut self.tokens;
                     let reason = writing.accept(token, logprob, tokens, tokenizer, max_context);
-                    end = reason.map(Ok);
+                    end = reason.map_err(Error::Grammar).transpose();
                     let is_right = guesses.get(i) == Some(&token);
                     if end.is_some() || !is_right || self.tokens.len() != before + 1 {
                         break;

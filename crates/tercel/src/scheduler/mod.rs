@@ -502,7 +502,11 @@ impl<M: Model> Scheduler<M> {
             left -= kept;
         }
         // Now and then replies are alone, so that what they cost is known.
-        let mut more = if allowed == 0 { 0 } else { burst.saturating_sub(allowed) };
+        let mut more = if allowed == 0 {
+            0
+        } else {
+            burst.saturating_sub(allowed)
+        };
         for (i, pending) in prompts.iter_mut() {
             let own = if Some(*i) == first { kept } else { 0 };
             let n = limit(*i, (*pending).min(left + own));

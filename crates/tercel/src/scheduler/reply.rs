@@ -2,9 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use tercel_text::grammar::GrammarError;
 use tercel_text::{ReplyPiece, ReplyStream, Tokenizer};
 
 use crate::TokenId;
+use crate::error::Error;
+use crate::guide::{Allowed, Guide};
 use crate::job::{Generate, Terms};
 use crate::logprobs::TokenLogprob;
 use crate::pipe::Sender;
@@ -18,6 +21,8 @@ pub(super) struct Writing {
     text: ReplyStream,
     /// What ends the thought by force, once.
     closing: Vec<TokenId>,
+    /// What leads it along a grammar.
+    guide: Option<Guide>,
     pub(super) sampler: Sampler,
     pub(super) speculation: Speculation,
     /// How the guesses of a smaller model do.
@@ -49,6 +54,7 @@ impl Writing {
             closing,
             terms,
             logprobs,
+            guide,
             events,
             ..
         } = request;
@@ -67,6 +73,7 @@ impl Writing {
             text: ReplyStream::new(tags, end, &reply.settings.stop),
             reply,
             closing,
+            guide,
             sampler,
             speculation: Speculation::new(terms.speculation),
             drafting: Speculation::new(terms.speculation),
@@ -136,11 +143,16 @@ impl Writing {
         &mut self,
         row: &[f32],
         tokenizer: &Tokenizer,
-    ) -> Result<(TokenId, Option<TokenLogprob>), InvalidLogits> {
+    ) -> Result<(TokenId, Option<TokenLogprob>), Unsampled> {
         let started = Instant::now();
         // A padded vocabulary has rows that are no token's.
         let logits = &row[..row.len().min(tokenizer.vocab_size())];
-        let token = self.sampler.sample(self.step(), logits)?;
+        let step = self.step();
+        let allowed = self.guide.as_mut().map(Guide::allowed).transpose()?;
+        let token = match allowed {
+            None | Some(Allowed::Anything) => self.sampler.sample(step, logits)?,
+            Some(Allowed::These(mask)) => self.sampler.sample_allowed(step, logits, &mask)?,
+        };
         let of = |top| TokenLogprob::of(token, row, top, &mut self.sampler, tokenizer);
         let logprob = self.logprobs.map(of).transpose()?;
         self.reply.timings.sampling_seconds += started.elapsed().as_secs_f64();
@@ -148,7 +160,7 @@ impl Writing {
     }
 
     /// Makes `token` part of the reply, and whatever must follow it. `tokens` are those of prompt
-    /// and reply.
+    /// and reply. Gives why the reply ends, where it does.
     pub(super) fn accept(
         &mut self,
         token: TokenId,
@@ -156,15 +168,38 @@ impl Writing {
         tokens: &mut Vec<TokenId>,
         tokenizer: &Tokenizer,
         max_context: usize,
-    ) -> Option<StopReason> {
-        let end = self.add(token, logprob, tokens, tokenizer, max_context);
-        if end.is_some() || !self.must_close(tokens.len(), max_context) {
-            return end;
+    ) -> Result<Option<StopReason>, GrammarError> {
+        let mut end = self.add(token, logprob, tokens, tokenizer, max_context);
+        if end.is_none() && self.must_close(tokens.len(), max_context) {
+            let closing = std::mem::take(&mut self.closing);
+            end = self.add_given(closing, tokens, tokenizer, max_context);
         }
-        let closing = std::mem::take(&mut self.closing);
-        closing.into_iter().find_map(|token| {
-            let given = self.logprobs.map(|_| TokenLogprob::given(token, tokenizer));
-            self.add(token, given, tokens, tokenizer, max_context)
+        if end.is_some() {
+            return Ok(end);
+        }
+        let Some(guide) = &mut self.guide else {
+            return Ok(None);
+        };
+        let forced = guide.accept(token, self.text.is_thinking())?;
+        let is_over = guide.is_over()?;
+        if !is_over {
+            guide.look_ahead();
+        }
+        let end = self.add_given(forced, tokens, tokenizer, max_context);
+        Ok(end.or(is_over.then_some(StopReason::Eos)))
+    }
+
+    /// Makes tokens part of the reply that were not chosen, up to its end.
+    fn add_given(
+        &mut self,
+        given: Vec<TokenId>,
+        tokens: &mut Vec<TokenId>,
+        tokenizer: &Tokenizer,
+        max_context: usize,
+    ) -> Option<StopReason> {
+        given.into_iter().find_map(|token| {
+            let logprob = self.logprobs.map(|_| TokenLogprob::given(token, tokenizer));
+            self.add(token, logprob, tokens, tokenizer, max_context)
         })
     }
 
@@ -276,6 +311,25 @@ impl Writing {
         timings.total_seconds = (now - accepted).as_secs_f64();
         timings.set_rates(&reply.usage);
         self.events.finish(last, Ok(reply));
+    }
+}
+
+/// Why there is no next token.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unsampled {
+    #[error(transparent)]
+    Logits(#[from] InvalidLogits),
+    #[error(transparent)]
+    Grammar(#[from] GrammarError),
+}
+
+impl Unsampled {
+    /// The error of a request that has seen so many tokens.
+    pub(super) fn after(self, tokens: usize) -> Error {
+        match self {
+            Self::Logits(InvalidLogits) => Error::InvalidLogits { tokens },
+            Self::Grammar(error) => Error::Grammar(error),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 use serde_json::Value;
-use tercel::{ContextOverflow, Error, Message, Role, Thinking, parse_role};
+use tercel::{ContextOverflow, Error, Grammar, Message, Role, Thinking, parse_role};
 use utoipa::ToSchema;
 
 use super::keep_alive::{KeepAlive, Stay};
@@ -24,7 +24,7 @@ pub(super) struct ChatRequest {
     /// Must be empty.
     tools: Option<Vec<Value>>,
     options: Option<Options>,
-    /// Must be left out.
+    /// What the answer must be: `json`, or JSON that this schema describes.
     format: Option<Value>,
     /// By default true.
     stream: Option<bool>,
@@ -60,7 +60,7 @@ pub(super) struct GenerateRequest {
     /// Must be empty.
     context: Option<Vec<Value>>,
     options: Option<Options>,
-    /// Must be left out.
+    /// What the answer must be: `json`, or JSON that this schema describes.
     format: Option<Value>,
     /// By default true.
     stream: Option<bool>,
@@ -240,13 +240,7 @@ struct Manner {
 
 impl Manner {
     fn question(self, model: String, input: Input, config: &Config) -> Result<Question, ApiError> {
-        match self.format {
-            None | Some(Value::Null) => {}
-            Some(Value::String(format)) if format.is_empty() => {}
-            Some(_) => {
-                return Err(ApiError::unsupported("format", "formats are not supported"));
-            }
-        }
+        let grammar = self.format.map(grammar).transpose()?.flatten();
         if self.shift == Some(true) {
             return Err(ApiError::unsupported(
                 "shift",
@@ -268,6 +262,7 @@ impl Manner {
             adjustments.extend(note.map(str::to_owned));
         }
         ask.logprobs = logprobs(self.logprobs, self.top_logprobs, config)?;
+        ask.grammar = grammar;
         Ok(Question {
             ask,
             is_streamed: self.stream.unwrap_or(true),
@@ -332,6 +327,20 @@ impl Think {
                 "`think` must be a boolean or one of `low`, `medium`, `high`",
             )),
         }
+    }
+}
+
+/// What an answer in this format must be.
+fn grammar(format: Value) -> Result<Option<Grammar>, ApiError> {
+    match format {
+        Value::Null => Ok(None),
+        Value::String(format) if format.is_empty() => Ok(None),
+        Value::String(format) if format == "json" => Ok(Some(Grammar::Json)),
+        Value::Object(_) => Ok(Some(Grammar::JsonSchema(format))),
+        _ => Err(ApiError::invalid(
+            "format",
+            "`format` must be `json` or a JSON schema",
+        )),
     }
 }
 

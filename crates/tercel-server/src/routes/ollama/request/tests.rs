@@ -150,8 +150,8 @@ fn refusals_name_the_field() {
             unsupported,
             "tools",
         ),
-        (json!({"format": "json"}), unsupported, "format"),
-        (json!({"format": {"type": "object"}}), unsupported, "format"),
+        (json!({"format": "xml"}), "invalid_parameter", "format"),
+        (json!({"format": [1]}), "invalid_parameter", "format"),
         (json!({"shift": true}), unsupported, "shift"),
         (
             json!({"keep_alive": "soon"}),

@@ -5,6 +5,7 @@ use tercel::Thinking;
 
 use crate::config::Limits;
 use crate::error::ApiError;
+use crate::routes::openai::format::ResponseFormat;
 use crate::routes::openai::messages::{self, ChatMessage};
 use crate::routes::openai::sampling::{self, StreamOptions, generation_request, refuse};
 use crate::work::{Ask, Input};
@@ -39,8 +40,7 @@ generation_request! {
         max_thinking_tokens: Option<usize>,
         /// Tokens that a thought leaves to the answer.
         min_answer_tokens: Option<usize>,
-        /// `{"type": "text"}` alone.
-        response_format: Option<Value>,
+        response_format: Option<ResponseFormat>,
         /// Must be empty.
         tools: Option<Vec<Value>>,
         /// `none` alone.
@@ -92,6 +92,8 @@ impl ChatRequest {
         ask.sampling.max_thinking_tokens = self.max_thinking_tokens;
         ask.sampling.min_answer_tokens = self.min_answer_tokens;
         ask.logprobs = self.logprobs()?;
+        let format = self.response_format.map(ResponseFormat::grammar);
+        ask.grammar = format.transpose()?.flatten();
         ask.input = Input::Chat(messages::conversation(self.messages)?);
         ask.check(limits)
             .map_err(|error| sampling::in_word(error, length_word))?;
@@ -110,15 +112,9 @@ impl ChatRequest {
         let is_more = |value: &Option<Value>, plain: &Value| {
             value.as_ref().is_some_and(|value| value != plain)
         };
-        let text = Value::Object(Map::from_iter([("type".to_owned(), "text".into())]));
         let none = Value::from("none");
         let other_modality = |list: &Vec<String>| *list != ["text"];
         for (field, is_set, why) in [
-            (
-                "response_format",
-                is_more(&self.response_format, &text),
-                "replies are `{\"type\": \"text\"}`",
-            ),
             ("tools", is_some(&self.tools), "there are no tools"),
             (
                 "tool_choice",

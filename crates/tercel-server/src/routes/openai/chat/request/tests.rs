@@ -92,9 +92,9 @@ fn what_is_not_to_be_had_is_refused_by_name() {
     let tool = json!([{"type": "function", "function": {"name": "f"}}]);
     for (fields, code, param) in [
         (
-            json!({"response_format": {"type": "json_object"}}),
-            "unsupported_parameter",
-            "response_format",
+            json!({"response_format": {"type": "json_schema", "json_schema": {"name": ""}}}),
+            "invalid_parameter",
+            "response_format.json_schema.name",
         ),
         (json!({"tools": tool}), "unsupported_parameter", "tools"),
         (

@@ -1,0 +1,100 @@
+//! Grammars for one vocabulary.
+
+use std::sync::Arc;
+use std::thread;
+
+use llguidance::api::TopLevelGrammar;
+use llguidance::toktrie::InferenceCapabilities;
+use llguidance::{Matcher, ParserFactory};
+
+use super::constraint::Constraint;
+use super::limits::MAX_BYTES;
+use super::{Grammar, GrammarError, gbnf, schema, vocabulary};
+use crate::tokenizer::Tokenizer;
+
+/// The stack of the thread that compiles: what is not used of it takes no memory.
+const STACK_BYTES: usize = 256 << 20;
+
+/// Makes constraints of grammars, for one vocabulary. To build one takes the time and the memory of
+/// a tree over the whole vocabulary: some tens of milliseconds and some MB.
+pub struct Grammars {
+    factory: ParserFactory,
+}
+
+impl Grammars {
+    /// # Errors
+    /// [`GrammarError::NoEnd`].
+    pub fn new(tokenizer: Arc<Tokenizer>) -> Result<Self, GrammarError> {
+        let vocabulary = vocabulary::vocabulary(tokenizer)?;
+        let capabilities = InferenceCapabilities {
+            ff_tokens: vocabulary.tokenize_is_canonical(),
+            ..Default::default()
+        };
+        // Parts of a JSON string whose tokens are known before the text is.
+        let slices = llguidance::earley::SlicedBiasComputer::general_slices();
+        let factory = ParserFactory::new(&vocabulary, capabilities, &slices);
+        let mut factory = factory.map_err(|error| GrammarError::Stuck {
+            problem: super::one_line(&error.to_string()),
+        })?;
+        factory.quiet();
+        factory.limits_mut().verbose_errors = false;
+        Ok(Self { factory })
+    }
+
+    /// Compiles a grammar, and stands at the beginning of a text.
+    ///
+    /// # Errors
+    /// [`GrammarError::Invalid`] and [`GrammarError::TooLarge`].
+    pub fn compile(&self, grammar: &Grammar) -> Result<Constraint, GrammarError> {
+        let source = source(grammar)?;
+        // Rules that name each other in a row take the compiler as deep as they are many; and it
+        // asserts here and there what a grammar can break.
+        let compiled = thread::scope(|scope| {
+            let thread = thread::Builder::new()
+                .name("tercel-grammar".to_owned())
+                .stack_size(STACK_BYTES)
+                .spawn_scoped(scope, || self.factory.create_parser(source));
+            thread.map(thread::ScopedJoinHandle::join)
+        });
+        let parser = compiled
+            .map_err(|error| grammar.invalid(format!("there is no thread to compile it: {error}")))?
+            .map_err(|_| grammar.invalid("it breaks the compiler"))?
+            .map_err(|error| grammar.invalid(format!("{error:#}")))?;
+        let matcher = Matcher::new(Ok(parser));
+        match matcher.get_error() {
+            Some(problem) => Err(grammar.invalid(problem)),
+            None => Ok(Constraint::new(matcher)),
+        }
+    }
+}
+
+fn source(grammar: &Grammar) -> Result<TopLevelGrammar, GrammarError> {
+    if let Grammar::Regex(text) | Grammar::Lark(text) | Grammar::Gbnf(text) = grammar
+        && text.len() > MAX_BYTES
+    {
+        return Err(GrammarError::TooLarge {
+            kind: grammar.kind(),
+            problem: format!("it is over {} KiB", MAX_BYTES >> 10),
+        });
+    }
+    Ok(match grammar {
+        Grammar::Json => {
+            TopLevelGrammar::from_json_schema(schema::prepare(grammar, &schema::any_object())?)
+        }
+        Grammar::JsonSchema(value) => {
+            TopLevelGrammar::from_json_schema(schema::prepare(grammar, value)?)
+        }
+        Grammar::Regex(pattern) => TopLevelGrammar::from_regex(pattern),
+        Grammar::Lark(text) => TopLevelGrammar::from_lark(text.clone()),
+        Grammar::Gbnf(text) => {
+            let lark = gbnf::to_lark(text).map_err(|error| grammar.invalid(error))?;
+            TopLevelGrammar::from_lark(lark)
+        }
+    })
+}
+
+impl std::fmt::Debug for Grammars {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Grammars").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,126 @@
+//! One reply's way through a grammar.
+
+use llguidance::Matcher;
+use llguidance::toktrie::SimpleVob;
+
+use super::{GrammarError, one_line};
+use crate::tokenizer::TokenId;
+
+/// What a reply may go on with, token by token.
+pub struct Constraint {
+    matcher: Matcher,
+}
+
+/// The tokens that may come next. The ends of a reply are among them where the text may end.
+#[derive(Clone)]
+pub struct Mask {
+    bits: SimpleVob,
+}
+
+impl Constraint {
+    pub(super) fn new(matcher: Matcher) -> Self {
+        Self { matcher }
+    }
+
+    /// The tokens that may come next: some 50 microseconds, now and then some milliseconds.
+    ///
+    /// # Errors
+    /// [`GrammarError::Stuck`].
+    pub fn mask(&mut self) -> Result<Mask, GrammarError> {
+        let bits = self.matcher.compute_mask_or_eos().map_err(stuck)?;
+        Ok(Mask { bits })
+    }
+
+    /// Goes on with a token that [`Constraint::mask`] allows.
+    ///
+    /// # Errors
+    /// [`GrammarError::Stuck`], also for a token that may not come.
+    pub fn accept(&mut self, token: TokenId) -> Result<(), GrammarError> {
+        self.matcher.consume_token(token).map_err(stuck)
+    }
+
+    /// The tokens that must come next, where there is no choice; they are to be accepted.
+    pub fn forced(&mut self) -> Vec<TokenId> {
+        self.matcher.compute_ff_tokens()
+    }
+
+    /// Whether the text is complete and nothing can follow it.
+    pub fn is_over(&self) -> bool {
+        self.matcher.is_stopped()
+    }
+
+    /// Whether the text may end here.
+    pub fn may_end(&mut self) -> bool {
+        self.matcher.is_accepting().unwrap_or(false)
+    }
+
+    /// The same place, gone on from independently.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        Self {
+            matcher: self.matcher.deep_clone(),
+        }
+    }
+}
+
+fn stuck(error: impl std::fmt::Display) -> GrammarError {
+    GrammarError::Stuck {
+        problem: one_line(&error.to_string()),
+    }
+}
+
+impl Mask {
+    /// Whether a token may come.
+    pub fn allows(&self, token: TokenId) -> bool {
+        (token as usize) < self.bits.len() && self.bits.is_allowed(token)
+    }
+
+    /// Lets a token come that the grammar does not know.
+    pub fn allow(&mut self, token: TokenId) {
+        if (token as usize) < self.bits.len() {
+            self.bits.allow_token(token);
+        }
+    }
+
+    /// How many tokens may come.
+    pub fn count(&self) -> usize {
+        self.bits.num_set()
+    }
+
+    /// Makes what may not come impossible: `logits` is `(vocab_size)`, and gets negative infinity.
+    pub fn apply(&self, logits: &mut [f32]) {
+        let words = self
+            .bits
+            .as_slice()
+            .iter()
+            .copied()
+            .chain(std::iter::repeat(0));
+        for (logits, word) in logits.chunks_mut(u32::BITS as usize).zip(words) {
+            match word {
+                0 => logits.fill(f32::NEG_INFINITY),
+                u32::MAX => {}
+                _ => {
+                    for (bit, logit) in logits.iter_mut().enumerate() {
+                        if word >> bit & 1 == 0 {
+                            *logit = f32::NEG_INFINITY;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Constraint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Constraint").finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Mask {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mask")
+            .field("count", &self.count())
+            .finish()
+    }
+}
