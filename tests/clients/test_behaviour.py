@@ -122,14 +122,17 @@ def test_whoever_disconnects_is_cancelled(launch):
 @pytest.mark.timeout(600)
 def test_500_disconnects_leave_nothing_behind(launch):
     server = launch("--max-context", "512", "--max-sequences", "4")
-    memory = []
+    memory, waits = [], []
     # The first rounds touch the pages of the cache, which stay the server's.
     for _ in range(3):
         for _ in range(10):
-            disconnect(server, 50, 12, max_tokens=400)
+            waits.append(disconnect(server, 50, 12, max_tokens=400))
         assert pages(server) == 0, server.metrics()
         memory.append(server.rss_bytes())
     assert memory[2] - memory[1] < 8 << 20, [it >> 20 for it in memory]
+    # A token, 100 ms, and the look at it.
+    print(f"idle after {1000 * max(waits):.0f} ms at most, {1000 * sorted(waits)[15]:.0f} in the middle")
+    assert sorted(waits)[-2] < 0.2, waits
     server.chat()
 
 

@@ -165,7 +165,8 @@ impl Server {
     }
 
     /// Answers until a [`StopHandle`] says otherwise, and then until the requests that run have
-    /// ended or the grace time has. Models that are to be there from the start load meanwhile.
+    /// ended or the grace time has. Models that are to be there from the start load meanwhile. The
+    /// process's soft limit of open files is raised where it is too low for the connections.
     ///
     /// # Errors
     /// [`ServerError::Threads`].
@@ -195,6 +196,7 @@ impl Server {
             "models": served,
             "keys": app.config.keys.len(),
         }));
+        raise_file_limit(app.config.limits.connections);
         let result = runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(listener)?;
             let loads = tokio::spawn(preload(app.clone(), tell.clone()));
@@ -234,6 +236,27 @@ impl StopHandle {
         });
     }
 }
+
+/// Each connection takes two files. Where the system allows no more, those beyond wait to be taken.
+#[cfg(unix)]
+fn raise_file_limit(connections: usize) {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    // Models, logs, and what the program has open beside the server.
+    const OTHERS: u64 = 256;
+
+    let wanted = (connections as u64)
+        .saturating_mul(2)
+        .saturating_add(OTHERS);
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| current < wanted) {
+        limit.current = Some(limit.maximum.map_or(wanted, |most| most.min(wanted)));
+        // Refused, it stays as it was.
+        let _ = setrlimit(Resource::Nofile, limit);
+    }
+}
+
+#[cfg(not(unix))]
+fn raise_file_limit(_: usize) {}
 
 fn check_rate(field: &'static str, rate: Option<Rate>) -> Result<(), ServerError> {
     let Some(Rate {

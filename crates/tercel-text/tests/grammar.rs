@@ -113,13 +113,13 @@ fn what_must_come_is_told_at_once() {
         (Grammar::Lark(options.into()), "{\"answer\": \""),
     ] {
         let mut constraint = grammars.compile(&grammar).expect("a grammar");
-        let forced = constraint.forced();
+        let forced = constraint.forced().expect("tokens");
         let text = tokenizer.decode(&forced);
         assert!(!text.is_empty() && begins.starts_with(&text), "{text:?}");
         for token in forced {
             constraint.accept(token).expect("it must come");
         }
-        assert!(!constraint.is_over());
+        assert_eq!(constraint.is_over(), Ok(false));
     }
 }
 
@@ -130,10 +130,10 @@ fn a_text_that_is_complete_is_over() {
         .compile(&Grammar::Regex("ab".into()))
         .expect("a pattern");
     for token in tokenizer.encode("ab") {
-        assert!(!constraint.is_over());
+        assert_eq!(constraint.is_over(), Ok(false));
         constraint.accept(token).expect("it is allowed");
     }
-    assert!(constraint.is_over());
+    assert_eq!(constraint.is_over(), Ok(true));
     let mask = constraint.mask().expect("the end");
     assert!(mask.allows(tokenizer.end_ids()[0]));
     let mut logits = vec![0.0; tokenizer.vocab_size()];
@@ -241,6 +241,7 @@ fn what_is_too_much_is_refused_in_time() {
             "start: r0\n{}r20000: \"a\"",
             chain(&|i| format!("r{i}: r{}\n", i + 1))
         )),
+        Grammar::of(format!("start: {}", "a{".repeat(60_000))),
         Grammar::JsonSchema(json!({"description": "a".repeat(10 << 20)})),
         Grammar::JsonSchema(wide),
         Grammar::JsonSchema(json!({"$ref": "#/$defs/d0", "$defs": definitions})),

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 use tercel_nn::{Identity, KvUsage};
-use tercel_text::grammar::{Grammar, GrammarError, Grammars};
+use tercel_text::grammar::{Grammar, GrammarError, Grammars, Mask};
 use tercel_text::{Message, PromptEnd, ThinkTags, Tokenizer};
 
 use crate::TokenId;
@@ -566,7 +566,14 @@ impl Inner {
         let opens = tags.filter(|_| end == PromptEnd::Plain && settings.thinking != Thinking::Off);
         let opens = opens.and_then(|tags| self.tokenizer.id(tags.open()));
         let is_thinking = end == PromptEnd::Open;
-        Ok(Guide::new(masks.clone(), constraint, is_thinking, opens))
+        let in_thought = Mask::all_but(self.tokenizer.vocab_size(), self.tokenizer.end_ids());
+        Ok(Guide::new(
+            masks.clone(),
+            constraint,
+            is_thinking,
+            opens,
+            in_thought,
+        ))
     }
 
     /// Has the engine's thread do something with the model, and waits for the answer.

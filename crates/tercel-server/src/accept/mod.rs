@@ -139,6 +139,7 @@ async fn connection(
         let (router, end) = (router.clone(), end.clone());
         async move {
             tokio::select! {
+                biased;
                 response = router.oneshot(request) => Ok(response.unwrap_or_else(|never| match never {})),
                 // Nobody waits for the answer: the request is dropped, and with it its work.
                 () = end.gone() => Err(io::Error::from(io::ErrorKind::ConnectionAborted)),

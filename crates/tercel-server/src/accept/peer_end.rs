@@ -2,7 +2,6 @@
 
 use std::future::pending;
 use std::io;
-use std::os::fd::AsFd;
 
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -16,8 +15,7 @@ pub(super) struct PeerEnd(io::Result<TcpStream>);
 impl PeerEnd {
     /// Of a handle of its own, so that what it learns is not taken from the one that reads.
     pub(super) fn of(stream: &TcpStream) -> Self {
-        let handle = stream.as_fd().try_clone_to_owned();
-        Self(handle.and_then(|handle| TcpStream::from_std(handle.into())))
+        Self(duplicate(stream))
     }
 
     /// Waits until the peer sends no more. Where the system had no handle to give, for ever: then
@@ -43,4 +41,17 @@ impl PeerEnd {
             let _ = handle.try_io(Interest::READABLE, wait);
         }
     }
+}
+
+#[cfg(unix)]
+fn duplicate(stream: &TcpStream) -> io::Result<TcpStream> {
+    use std::os::fd::AsFd;
+
+    let handle = stream.as_fd().try_clone_to_owned()?;
+    TcpStream::from_std(handle.into())
+}
+
+#[cfg(not(unix))]
+fn duplicate(_: &TcpStream) -> io::Result<TcpStream> {
+    Err(io::ErrorKind::Unsupported.into())
 }

@@ -8,7 +8,7 @@ use llguidance::toktrie::InferenceCapabilities;
 use llguidance::{Matcher, ParserFactory};
 
 use super::constraint::Constraint;
-use super::limits::MAX_BYTES;
+use super::limits::{MAX_BRACKETS, MAX_BYTES};
 use super::{Grammar, GrammarError, gbnf, schema, vocabulary};
 use crate::tokenizer::Tokenizer;
 
@@ -37,7 +37,12 @@ impl Grammars {
             problem: super::one_line(&error.to_string()),
         })?;
         factory.quiet();
-        factory.limits_mut().verbose_errors = false;
+        let limits = factory.limits_mut();
+        limits.verbose_errors = false;
+        // A mask takes some milliseconds at most, a constraint some ten MB.
+        limits.step_lexer_fuel = 100_000;
+        limits.max_lexer_states = 50_000;
+        limits.max_grammar_size = 200_000;
         Ok(Self { factory })
     }
 
@@ -77,6 +82,14 @@ fn source(grammar: &Grammar) -> Result<TopLevelGrammar, GrammarError> {
             problem: format!("it is over {} KiB", MAX_BYTES >> 10),
         });
     }
+    if let Grammar::Lark(text) = grammar
+        && brackets(text) > MAX_BRACKETS
+    {
+        return Err(GrammarError::TooLarge {
+            kind: grammar.kind(),
+            problem: format!("brackets nest deeper than {MAX_BRACKETS} levels"),
+        });
+    }
     Ok(match grammar {
         Grammar::Json => {
             TopLevelGrammar::from_json_schema(schema::prepare(grammar, &schema::any_object())?)
@@ -91,6 +104,22 @@ fn source(grammar: &Grammar) -> Result<TopLevelGrammar, GrammarError> {
             TopLevelGrammar::from_lark(lark)
         }
     })
+}
+
+/// How deep brackets nest, those in texts included: the parser goes down as deep.
+fn brackets(text: &str) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    for byte in text.bytes() {
+        match byte {
+            b'(' | b'{' | b'[' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b')' | b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 impl std::fmt::Debug for Grammars {

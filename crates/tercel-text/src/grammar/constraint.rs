@@ -40,25 +40,29 @@ impl Constraint {
     }
 
     /// The tokens that must come next, where there is no choice; they are to be accepted.
-    pub fn forced(&mut self) -> Vec<TokenId> {
-        self.matcher.compute_ff_tokens()
+    ///
+    /// # Errors
+    /// [`GrammarError::Stuck`].
+    pub fn forced(&mut self) -> Result<Vec<TokenId>, GrammarError> {
+        let forced = self.matcher.compute_ff_tokens();
+        self.check()?;
+        Ok(forced)
     }
 
     /// Whether the text is complete and nothing can follow it.
-    pub fn is_over(&self) -> bool {
-        self.matcher.is_stopped()
+    ///
+    /// # Errors
+    /// [`GrammarError::Stuck`].
+    pub fn is_over(&self) -> Result<bool, GrammarError> {
+        self.check()?;
+        Ok(self.matcher.is_stopped())
     }
 
-    /// Whether the text may end here.
-    pub fn may_end(&mut self) -> bool {
-        self.matcher.is_accepting().unwrap_or(false)
-    }
-
-    /// The same place, gone on from independently.
-    #[must_use]
-    pub fn fork(&self) -> Self {
-        Self {
-            matcher: self.matcher.deep_clone(),
+    /// What has failed is stopped as well, and tells nothing of the text.
+    fn check(&self) -> Result<(), GrammarError> {
+        match self.matcher.get_error() {
+            Some(error) => Err(stuck(error)),
+            None => Ok(()),
         }
     }
 }
@@ -70,6 +74,15 @@ fn stuck(error: impl std::fmt::Display) -> GrammarError {
 }
 
 impl Mask {
+    /// All of so many tokens but these.
+    pub fn all_but(vocab_size: usize, tokens: &[TokenId]) -> Self {
+        let mut bits = SimpleVob::alloc_ones(vocab_size);
+        for token in tokens {
+            bits.disallow_token(*token);
+        }
+        Self { bits }
+    }
+
     /// Whether a token may come.
     pub fn allows(&self, token: TokenId) -> bool {
         (token as usize) < self.bits.len() && self.bits.is_allowed(token)

@@ -37,9 +37,19 @@ pub enum Grammar {
 /// Limits on what is compiled.
 pub mod limits {
     /// Bytes of a grammar, or of a schema written out as JSON.
-    pub const MAX_BYTES: usize = 512 << 10;
+    pub const MAX_BYTES: usize = 128 << 10;
     /// Arrays and objects of a schema in each other.
     pub const MAX_NESTING: usize = 64;
+    /// Values of a schema, its arrays and objects included.
+    pub const MAX_VALUES: usize = 10_000;
+    /// Names of one object of a schema, or values of one list: the compiler compares them.
+    pub const MAX_NAMES: usize = 1000;
+    /// Patterns of property names in a schema, each of which the compiler compares with all others.
+    pub const MAX_NAME_PATTERNS: usize = 16;
+    /// Characters of a text that may have to come as it stands.
+    pub const MAX_TEXT: usize = 4096;
+    /// Brackets of a grammar in each other.
+    pub const MAX_BRACKETS: usize = 100;
 }
 
 /// Why there is no text to be had.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::limits::{MAX_BYTES, MAX_NESTING};
+use super::limits::{MAX_BYTES, MAX_NAME_PATTERNS, MAX_NAMES, MAX_NESTING, MAX_TEXT, MAX_VALUES};
 use super::{Grammar, GrammarError};
 
 /// White space between the parts of a JSON text: as people and other programs write it, and no
@@ -30,11 +30,22 @@ pub(super) fn prepare(grammar: &Grammar, schema: &Value) -> Result<Value, Gramma
             "it nests deeper than {MAX_NESTING} levels"
         )));
     }
-    if written(schema) > MAX_BYTES {
-        return Err(too_large(format!(
-            "it is over {} KiB of JSON",
-            MAX_BYTES >> 10
-        )));
+    let mut census = Census::default();
+    census.count(schema, "").map_err(|it| grammar.invalid(it))?;
+    for (what, found, most) in [
+        (
+            "KiB of JSON",
+            census.bytes.div_ceil(1 << 10),
+            MAX_BYTES >> 10,
+        ),
+        ("values", census.values, MAX_VALUES),
+        ("names or values in one place", census.names, MAX_NAMES),
+        ("patterns of names", census.patterns, MAX_NAME_PATTERNS),
+        ("characters in one text", census.text, MAX_TEXT),
+    ] {
+        if found > most {
+            return Err(too_large(format!("it has more than {most} {what}")));
+        }
     }
     let mut object = match schema {
         // Anything at all.
@@ -67,15 +78,73 @@ fn within(value: &Value, most: usize) -> usize {
     }
 }
 
-/// Bytes of the value as JSON, without escapes.
-fn written(value: &Value) -> usize {
-    match value {
-        Value::Null | Value::Bool(_) | Value::Number(_) => 8,
-        Value::String(text) => text.len() + 2,
-        Value::Array(items) => items.iter().map(|item| written(item) + 1).sum::<usize>() + 2,
-        Value::Object(fields) => {
-            let field = |(name, value): (&String, &Value)| name.len() + 4 + written(value);
-            fields.iter().map(field).sum::<usize>() + 2
+/// Keywords whose values say nothing of the text.
+const ANNOTATIONS: [&str; 6] = [
+    "title",
+    "description",
+    "$comment",
+    "default",
+    "examples",
+    "$id",
+];
+/// Numbers below are told apart as floats, which is how the compiler has them.
+const LARGEST: f64 = 9_007_199_254_740_992.0;
+
+/// What a schema asks of the compiler.
+#[derive(Debug, Default)]
+struct Census {
+    /// Of the schema as JSON, without escapes.
+    bytes: usize,
+    values: usize,
+    /// The most in one object or list.
+    names: usize,
+    patterns: usize,
+    /// Characters of the longest text.
+    text: usize,
+}
+
+impl Census {
+    /// Counts the value of a keyword or a property.
+    fn count(&mut self, value: &Value, key: &str) -> Result<(), String> {
+        let is_counted = !ANNOTATIONS.contains(&key);
+        self.values += 1;
+        match value {
+            Value::Null | Value::Bool(_) => self.bytes += 5,
+            Value::Number(number) => {
+                self.bytes += 8;
+                if is_counted && number.as_f64().is_none_or(|it| it.abs() >= LARGEST) {
+                    return Err(format!(
+                        "{number} is not below 2^53: beyond, numbers are not kept apart"
+                    ));
+                }
+            }
+            Value::String(text) => self.text(text, is_counted),
+            Value::Array(items) => {
+                self.names = self.names.max(items.len());
+                self.bytes += items.len() + 2;
+                for item in items {
+                    self.count(item, key)?;
+                }
+            }
+            Value::Object(fields) => {
+                self.names = self.names.max(fields.len());
+                if key == "patternProperties" {
+                    self.patterns += fields.len();
+                }
+                self.bytes += 2;
+                for (name, value) in fields {
+                    self.text(name, true);
+                    self.count(value, name)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn text(&mut self, text: &str, is_counted: bool) {
+        self.bytes += text.len() + 4;
+        if is_counted {
+            self.text = self.text.max(text.chars().count());
         }
     }
 }
@@ -96,8 +165,32 @@ mod tests {
             let error = check(nested(levels)).unwrap_err().to_string();
             assert!(error.contains("deeper than 64 levels"), "{error}");
         }
-        let long = json!({ "description": "a".repeat(MAX_BYTES) });
-        assert!(matches!(check(long), Err(GrammarError::TooLarge { .. })));
+        let many = |n: usize| (0..n).map(|i| (format!("^a{i}$"), json!(true)));
+        let object = |n: usize| Value::Object(many(n).collect());
+        let names: Vec<String> = many(1001).map(|(name, _)| name).collect();
+        for (schema, part) in [
+            (json!({ "description": "a".repeat(MAX_BYTES) }), "128 KiB"),
+            (json!({ "const": "a".repeat(5000) }), "4096 characters"),
+            (json!({ "required": names }), "1000 names"),
+            (json!({ "properties": object(1001) }), "1000 names"),
+            (json!({ "patternProperties": object(17) }), "16 patterns"),
+            (
+                json!({ "anyOf": vec![json!({ "enum": vec![1; 200] }); 60] }),
+                "10000 values",
+            ),
+        ] {
+            let error = check(schema).unwrap_err();
+            assert!(matches!(error, GrammarError::TooLarge { .. }), "{error}");
+            assert!(error.to_string().contains(part), "{error}");
+        }
+        let described = json!({ "description": "a".repeat(5000), "default": 1_u64 << 60 });
+        assert!(check(described).is_ok());
+        for number in [9_007_199_254_740_993_i64, -(1 << 60)] {
+            let error = check(json!({ "enum": [1, number] }))
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains("2^53"), "{error}");
+        }
         for (schema, part) in [
             (json!({ "x-guidance": {} }), "no keyword"),
             (json!([]), "must be an object"),

@@ -58,8 +58,8 @@ impl TokenizerEnv for Vocabulary {
         // A tokenizer may spell a text its own way, or lack a part of it; what must come is to come
         // as it is.
         let is_same = |tokens: &Vec<TokenId>| {
-            let pieces = tokens.iter().flat_map(|id| self.tokenizer.piece(*id));
-            pieces.eq(bytes)
+            let words = tokens.iter().flat_map(|id| self.trie.token(*id));
+            words.eq(bytes)
         };
         let tokens = tokens.filter(is_same);
         tokens.unwrap_or_else(|| self.trie.greedy_tokenize(bytes))

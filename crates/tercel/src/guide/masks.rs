@@ -5,6 +5,9 @@ use std::thread;
 
 use tercel_text::grammar::{Constraint, GrammarError, Mask};
 
+/// Patterns are worked on in as deep calls as they nest.
+const STACK_BYTES: usize = 16 << 20;
+
 /// Where masks are computed. The thread ends with the last clone.
 #[derive(Clone)]
 pub(crate) struct Masks(Option<Sender<Work>>);
@@ -23,7 +26,9 @@ impl Masks {
     /// Where the system gives no thread, masks are computed when they are needed.
     pub(crate) fn start() -> Self {
         let (sender, works) = channel::<Work>();
-        let thread = thread::Builder::new().name("tercel-masks".to_owned());
+        let thread = thread::Builder::new()
+            .name("tercel-masks".to_owned())
+            .stack_size(STACK_BYTES);
         let started = thread.spawn(move || {
             for Work {
                 mut constraint,

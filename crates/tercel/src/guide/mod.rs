@@ -18,6 +18,8 @@ pub(crate) struct Guide {
     masks: Masks,
     place: Place,
     phase: Phase,
+    /// What may come in a thought: anything but an end of the reply, which owes an answer.
+    in_thought: Mask,
 }
 
 /// Where a reply's constraint is.
@@ -39,12 +41,6 @@ enum Phase {
     Answer,
 }
 
-/// What may come next.
-pub(crate) enum Allowed {
-    Anything,
-    These(Mask),
-}
-
 impl Guide {
     /// Of a reply whose prompt ends in a thought (`is_thinking`), or which may begin one.
     pub(crate) fn new(
@@ -52,23 +48,23 @@ impl Guide {
         constraint: Constraint,
         is_thinking: bool,
         opens_thought: Option<TokenId>,
+        in_thought: Mask,
     ) -> Self {
-        let mut guide = Self {
+        Self {
             masks,
             place: Place::Here(Box::new(constraint)),
             phase: match is_thinking {
                 true => Phase::Thought,
                 false => Phase::Start(opens_thought),
             },
-        };
-        guide.look_ahead();
-        guide
+            in_thought,
+        }
     }
 
     /// What may come next.
-    pub(crate) fn allowed(&mut self) -> Result<Allowed, GrammarError> {
+    pub(crate) fn allowed(&mut self) -> Result<Mask, GrammarError> {
         let thought = match self.phase {
-            Phase::Thought => return Ok(Allowed::Anything),
+            Phase::Thought => return Ok(self.in_thought.clone()),
             Phase::Start(thought) => thought,
             Phase::Answer => None,
         };
@@ -76,15 +72,16 @@ impl Guide {
         if let Some(token) = thought {
             mask.allow(token);
         }
-        Ok(Allowed::These(mask))
+        Ok(mask)
     }
 
     /// Goes on with a token that was allowed, after which the reply is in a thought or not. Gives
-    /// the tokens that must come now; none where the answer is over.
+    /// the tokens that must come now, at most so many.
     pub(crate) fn accept(
         &mut self,
         token: TokenId,
         is_thinking: bool,
+        most: usize,
     ) -> Result<Vec<TokenId>, GrammarError> {
         let is_answer = match self.phase {
             Phase::Thought => false,
@@ -104,8 +101,9 @@ impl Guide {
             constraint.accept(token)?;
         }
         let mut forced = Vec::new();
-        if !constraint.is_over() {
-            forced = constraint.forced();
+        if !constraint.is_over()? {
+            forced = constraint.forced()?;
+            forced.truncate(most);
             for token in &forced {
                 constraint.accept(*token)?;
             }
@@ -115,7 +113,7 @@ impl Guide {
 
     /// Whether the answer is complete and nothing can follow it.
     pub(crate) fn is_over(&mut self) -> Result<bool, GrammarError> {
-        Ok(self.phase == Phase::Answer && self.constraint()?.is_over())
+        Ok(self.phase == Phase::Answer && self.constraint()?.is_over()?)
     }
 
     /// Has the next mask computed, while something else is.

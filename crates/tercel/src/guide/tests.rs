@@ -133,6 +133,14 @@ fn a_thought_is_free_and_the_answer_is_not() {
         (2, StopReason::Eos)
     );
 
+    // An end is none before there was an answer.
+    let (engine, _) = engine_with_template(&template, 400, 4, says(8, "hm"));
+    let answered = reply(&engine, ask().max_thinking_tokens(20));
+    assert_eq!(
+        (answered.text.len(), answered.stop_reason),
+        (2, StopReason::Eos)
+    );
+
     // Without one at hand, the answer comes at once.
     let template = thinking_template(false);
     let (engine, _) = engine_with_template(&template, 400, 4, says(1, "abc"));

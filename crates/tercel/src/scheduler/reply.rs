@@ -7,7 +7,7 @@ use tercel_text::{ReplyPiece, ReplyStream, Tokenizer};
 
 use crate::TokenId;
 use crate::error::Error;
-use crate::guide::{Allowed, Guide};
+use crate::guide::Guide;
 use crate::job::{Generate, Terms};
 use crate::logprobs::TokenLogprob;
 use crate::pipe::Sender;
@@ -54,10 +54,13 @@ impl Writing {
             closing,
             terms,
             logprobs,
-            guide,
+            mut guide,
             events,
             ..
         } = request;
+        if let Some(guide) = &mut guide {
+            guide.look_ahead();
+        }
         let started = Instant::now();
         reply.usage.prompt_tokens = prompt.len();
         reply.usage.cached_tokens = cached;
@@ -150,8 +153,8 @@ impl Writing {
         let step = self.step();
         let allowed = self.guide.as_mut().map(Guide::allowed).transpose()?;
         let token = match allowed {
-            None | Some(Allowed::Anything) => self.sampler.sample(step, logits)?,
-            Some(Allowed::These(mask)) => self.sampler.sample_allowed(step, logits, &mask)?,
+            None => self.sampler.sample(step, logits)?,
+            Some(allowed) => self.sampler.sample_allowed(step, logits, &allowed)?,
         };
         let of = |top| TokenLogprob::of(token, row, top, &mut self.sampler, tokenizer);
         let logprob = self.logprobs.map(of).transpose()?;
@@ -177,10 +180,11 @@ impl Writing {
         if end.is_some() {
             return Ok(end);
         }
+        let room = self.left().min(max_context.saturating_sub(tokens.len()));
         let Some(guide) = &mut self.guide else {
             return Ok(None);
         };
-        let forced = guide.accept(token, self.text.is_thinking())?;
+        let forced = guide.accept(token, self.text.is_thinking(), room)?;
         let is_over = guide.is_over()?;
         if !is_over {
             guide.look_ahead();
