@@ -6,7 +6,8 @@
 //! [`Tokenizer::encode_rendered`] for a rendered template, where only the template's own markers
 //! count. On the way back a [`ReplyStream`] tells the model's thought ([`ThinkTags`]) from its
 //! answer, and a [`TextStream`] turns token bytes into whole characters and withholds stop strings.
-//! A [`grammar::Grammar`] says what a reply's text must be.
+//! A [`grammar::Grammar`] says what a reply's text must be, and a [`tools::ToolStream`] finds the calls of
+//! tools in it.
 
 #![forbid(unsafe_code)]
 
@@ -17,6 +18,7 @@ mod stream;
 mod template;
 mod thinking;
 mod tokenizer;
+pub mod tools;
 
 pub use error::TextError;
 pub use message::{Message, Role, ToolCall};

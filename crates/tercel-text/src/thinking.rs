@@ -254,7 +254,7 @@ impl ReplyStream {
 }
 
 /// Where in `text` something begins that may yet become `tag`: its length where nothing does.
-fn unfinished(text: &str, tag: &str) -> usize {
+pub(crate) fn unfinished(text: &str, tag: &str) -> usize {
     let from = text.len().saturating_sub(tag.len() - 1);
     (from..text.len())
         .find(|&at| text.is_char_boundary(at) && tag.starts_with(&text[at..]))
