@@ -26,7 +26,7 @@ pub(super) fn read(text: &str) -> Partial<'_> {
         match key.as_str() {
             // Of what is said twice the first counts here; whoever reads the whole finds out.
             "name" if is_whole && found.name.is_none() => {
-                found.name = serde_json::from_str(value).ok()
+                found.name = serde_json::from_str(value).ok();
             }
             "arguments" | "parameters" if found.arguments.is_none() && value.starts_with('{') => {
                 found.arguments = Some(value);
@@ -47,7 +47,7 @@ pub(super) fn ends_in_string(text: &str) -> bool {
     let mut scan = Scan { text, at: 0 };
     while let Some(byte) = scan.peek() {
         if byte == b'"' {
-            if !scan.to_end_of_string() {
+            if !scan.pass_string() {
                 return true;
             }
         } else {
@@ -84,14 +84,14 @@ impl<'t> Scan<'t> {
     fn string(&mut self) -> Option<String> {
         self.skip_space();
         let start = self.at;
-        if self.peek() != Some(b'"') || !self.to_end_of_string() {
+        if self.peek() != Some(b'"') || !self.pass_string() {
             return None;
         }
         serde_json::from_str(&self.text[start..self.at]).ok()
     }
 
     /// Goes behind a string; whether it has an end.
-    fn to_end_of_string(&mut self) -> bool {
+    fn pass_string(&mut self) -> bool {
         self.at += 1;
         while let Some(byte) = self.peek() {
             self.at += 1;
@@ -113,7 +113,7 @@ impl<'t> Scan<'t> {
         while let Some(byte) = self.peek() {
             match byte {
                 b'"' => {
-                    if !self.to_end_of_string() {
+                    if !self.pass_string() {
                         return (&self.text[start..], false);
                     }
                 }
@@ -121,12 +121,11 @@ impl<'t> Scan<'t> {
                     depth += 1;
                     self.at += 1;
                 }
-                b'}' | b']' if depth == 0 => return (&self.text[start..self.at], true),
+                b'}' | b']' | b',' if depth == 0 => return (&self.text[start..self.at], true),
                 b'}' | b']' => {
                     depth -= 1;
                     self.at += 1;
                 }
-                b',' if depth == 0 => return (&self.text[start..self.at], true),
                 _ => self.at += 1,
             }
             let is_closed = matches!(byte, b'"' | b'}' | b']');
