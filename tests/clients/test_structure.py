@@ -52,7 +52,7 @@ def answers(server, seeds):
     whole = sum(ended)
     print(f"{len(ended)} answers, {whole} whole and valid, {len(ended) - whole} ended by length")
     # One that is cut says so; most are not.
-    assert whole >= 0.95 * len(ended)
+    assert whole >= 0.9 * len(ended)
 
 
 def test_answers_are_what_their_schemas_describe(server):
