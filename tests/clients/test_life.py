@@ -69,7 +69,7 @@ def test_models_that_are_loaded_again_and_again_take_no_more(launch):
         memory.append(server.rss_bytes())
     # What a load needs for a while it gives back, whatever the allocator would keep. (The cache is
     # small here: it comes into memory as it is used, and all at once where memory is used again.)
-    assert memory[-1] - memory[0] < 64 << 20, [it >> 20 for it in memory]
+    assert max(memory) - memory[0] < 128 << 20, [it >> 20 for it in memory]
 
 
 def test_a_broken_model_is_told_and_the_server_lives(launch, model, tmp_path):
