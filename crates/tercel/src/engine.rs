@@ -2,15 +2,14 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use serde::Serialize;
 use tercel_nn::{Identity, KvUsage};
-use tercel_text::grammar::{Grammar, GrammarError, Grammars, Mask};
-use tercel_text::{Message, PromptEnd, ThinkTags, Tokenizer};
+use tercel_text::{Message, ThinkTags, Tokenizer};
 
 use crate::TokenId;
 use crate::builder::EngineBuilder;
@@ -18,7 +17,7 @@ use crate::chat::Chat;
 use crate::context::Fit;
 use crate::error::Error;
 use crate::files::{MemoryUse, ModelSummary};
-use crate::guide::{Guide, Masks};
+use crate::guide::Guides;
 use crate::job::{Generate, Job, Score};
 use crate::lifecycle::LoadReport;
 use crate::memory::Ticket;
@@ -27,7 +26,7 @@ use crate::pipe::{Receiver, pipe};
 use crate::queue::Queue;
 use crate::reply::{Reply, StopReason, Timings, Usage};
 use crate::request::{Prompt, Prompter, Request, Template};
-use crate::sampling::{Sampling, Settings};
+use crate::sampling::Sampling;
 use crate::scheduler::Control;
 use crate::stream::{AsyncStream, Stream};
 use crate::thinking::Thinking;
@@ -348,7 +347,7 @@ impl Engine {
             sampling,
             speculation,
             lenient,
-            grammars: OnceLock::new(),
+            guides: Guides::default(),
             queue,
             control,
             thread,
@@ -463,7 +462,11 @@ impl Engine {
             backend: self.inner.info.backend.clone(),
             threads: self.inner.info.threads,
         };
-        let guide = grammar.map(|grammar| self.inner.guide(&grammar, tags, end, &draft.settings));
+        let guide = grammar.map(|grammar| {
+            let tokenizer = &self.inner.tokenizer;
+            let guides = &self.inner.guides;
+            guides.lead(tokenizer, &grammar, tags, end, &draft.settings)
+        });
         let guide = guide.transpose()?;
         let room = draft.settings.max_new_tokens;
         let wake = Arc::clone(self.inner.queue.wake());
@@ -520,8 +523,7 @@ struct Inner {
     sampling: Sampling,
     speculation: bool,
     lenient: bool,
-    /// Made when the first reply is to keep to a grammar.
-    grammars: OnceLock<Result<(Grammars, Masks), GrammarError>>,
+    guides: Guides,
     control: Arc<Control>,
     queue: Arc<Queue>,
     /// There until the engine is dropped.
@@ -539,41 +541,6 @@ impl Inner {
             vocab_size: self.info.model.vocab_size,
             max_context: self.info.max_context,
         }
-    }
-
-    /// What leads a reply along a grammar, after a prompt that ends so.
-    fn guide(
-        &self,
-        grammar: &Grammar,
-        tags: Option<ThinkTags>,
-        end: PromptEnd,
-        settings: &Settings,
-    ) -> Result<Guide, Error> {
-        if settings.ignore_eos {
-            return Err(Error::invalid_parameter(
-                "ignore_eos",
-                "true",
-                "left out where the reply keeps to a grammar",
-            ));
-        }
-        let made = self.grammars.get_or_init(|| {
-            let grammars = Grammars::new(Arc::clone(&self.tokenizer))?;
-            Ok((grammars, Masks::start()))
-        });
-        let (grammars, masks) = made.as_ref().map_err(Clone::clone)?;
-        let constraint = grammars.compile(grammar)?;
-        // A thought that the model begins itself, with a token of its own.
-        let opens = tags.filter(|_| end == PromptEnd::Plain && settings.thinking != Thinking::Off);
-        let opens = opens.and_then(|tags| self.tokenizer.id(tags.open()));
-        let is_thinking = end == PromptEnd::Open;
-        let in_thought = Mask::all_but(self.tokenizer.vocab_size(), self.tokenizer.end_ids());
-        Ok(Guide::new(
-            masks.clone(),
-            constraint,
-            is_thinking,
-            opens,
-            in_thought,
-        ))
     }
 
     /// Has the engine's thread do something with the model, and waits for the answer.

@@ -3,6 +3,7 @@
 //! Masks are computed on a thread of their own while the model computes the next pass, so that a
 //! constrained token takes hardly longer than a free one.
 
+mod guides;
 mod masks;
 #[cfg(test)]
 mod tests;
@@ -10,8 +11,8 @@ mod tests;
 use tercel_text::grammar::{Constraint, GrammarError, Mask};
 
 use crate::TokenId;
-pub(crate) use masks::Masks;
-use masks::Pending;
+pub(crate) use guides::Guides;
+use masks::{Masks, Pending};
 
 /// Leads one reply.
 pub(crate) struct Guide {
