@@ -1,61 +1,16 @@
-//! Compiles any text as a schema, a pattern or a grammar, and goes on along it for some tokens.
+//! Compiles any text as a pattern or a grammar, and goes on along it for some tokens.
 
 #![no_main]
 
-use std::sync::{Arc, LazyLock};
-
 use libfuzzer_sys::fuzz_target;
-use tercel_text::grammar::{Grammar, Grammars};
-use tercel_text::{Tokenizer, TokenizerParts};
-
-/// Tokens that are gone on with.
-const STEPS: usize = 40;
-
-static GRAMMARS: LazyLock<Grammars> = LazyLock::new(|| {
-    let letters: Vec<String> = (b'!'..=b'~')
-        .map(|byte| char::from(byte).to_string())
-        .collect();
-    let mut parts = TokenizerParts::default();
-    parts.model = "gpt2";
-    parts.pre = Some("gpt-2");
-    parts.tokens = letters
-        .iter()
-        .map(String::as_str)
-        .chain(["<|end|>"])
-        .collect();
-    parts.kinds = Some(vec![1; letters.len()].into_iter().chain([3]).collect());
-    parts.merges = Some(Vec::new());
-    parts.eos = u32::try_from(letters.len()).ok();
-    let tokenizer = Tokenizer::from_parts(&parts).expect("a vocabulary");
-    Grammars::new(Arc::new(tokenizer)).expect("an end")
-});
+use tercel_fuzz::walk;
+use tercel_text::grammar::Grammar;
 
 fuzz_target!(|data: (u8, &str)| {
     let (kind, text) = data;
-    let grammar = match kind % 4 {
-        0 => match serde_json::from_str(text) {
-            Ok(schema) => Grammar::JsonSchema(schema),
-            Err(_) => return,
-        },
-        1 => Grammar::Regex(text.to_owned()),
-        2 => Grammar::Lark(text.to_owned()),
+    walk(&match kind % 3 {
+        0 => Grammar::Regex(text.to_owned()),
+        1 => Grammar::Lark(text.to_owned()),
         _ => Grammar::Gbnf(text.to_owned()),
-    };
-    let mut constraint = match GRAMMARS.compile(&grammar) {
-        Ok(constraint) => constraint,
-        Err(error) => return assert_eq!(error.to_string().lines().count(), 1),
-    };
-    for step in 0..STEPS {
-        // What is too much work is an error, and the end.
-        let Ok(mask) = constraint.mask() else { return };
-        let allowed = (0..95).filter(|token| mask.allows(*token));
-        let allowed: Vec<u32> = allowed.collect();
-        let Some(token) = allowed.get(step * 7 % allowed.len().max(1)) else {
-            return;
-        };
-        constraint.accept(*token).expect("it is allowed");
-        if constraint.is_over() != Ok(false) {
-            return;
-        }
-    }
+    });
 });

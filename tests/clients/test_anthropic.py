@@ -105,7 +105,7 @@ def test_tokens_are_counted_as_the_reply_counts_them(client):
 REFUSALS = {
     "max_tokens": {"max_tokens": 0},
     "temperature": {"extra_body": {"temperature": 3}},
-    "tools": {"tools": [{"name": "f", "input_schema": {"type": "object"}}]},
+    "tools": {"tools": [{"name": "f", "type": "bash_20250124"}]},
     "no messages": {"messages": []},
     "role": {"messages": [{"role": "wizard", "content": "x"}]},
     "unknown": {"extra_body": {"no_such_field": 1}},

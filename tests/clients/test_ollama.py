@@ -128,7 +128,7 @@ REFUSALS = {
     "option": {"options": {"no_such_option": 1}},
     "mirostat": {"options": {"mirostat": 2}},
     "schema": {"format": {"type": "array", "uniqueItems": True}},
-    "tools": {"tools": [{"type": "function", "function": {"name": "f"}}]},
+    "tools": {"tools": [{"type": "function", "function": {"name": "a b"}}]},
     "role": {"messages": [{"role": "wizard", "content": "x"}]},
     "image": {"messages": [{"role": "user", "content": "x", "images": ["aGVsbG8="]}]},
 }

@@ -388,10 +388,7 @@ REFUSALS = {
     "logit_bias": ({"logit_bias": {"5": 101}}, "logit_bias"),
     "logit_bias of no token": ({"logit_bias": {"99999999": 1}}, "logit_bias"),
     "presence_penalty": ({"presence_penalty": 2.5}, "presence_penalty"),
-    "tools": (
-        {"tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]},
-        "tools",
-    ),
+    "functions": ({"functions": [{"name": "f", "parameters": {}}]}, "functions"),
     "format": ({"response_format": {"type": "xml"}}, "response_format"),
     "schema": (
         {

@@ -3,6 +3,7 @@
 use crate::stream::TextStream;
 use crate::template::Rendered;
 use crate::tokenizer::{TokenId, Tokenizer};
+use crate::tools::ToolFormat;
 
 /// The marks that published models put around a thought: Qwen 3, DeepSeek R1 and SmolLM3;
 /// Magistral; Seed-OSS.
@@ -110,6 +111,8 @@ pub struct ReplyPiece {
 #[derive(Debug, Clone)]
 pub struct ReplyStream {
     tags: Option<ThinkTags>,
+    /// Control tokens that are text in the answer.
+    marks: &'static [&'static str],
     phase: Phase,
     /// Makes characters of bytes.
     characters: TextStream,
@@ -141,12 +144,20 @@ impl ReplyStream {
         };
         Self {
             tags,
+            marks: &[],
             phase,
             characters: TextStream::new(&[]),
             held: String::new(),
             has_thought: false,
             answer: TextStream::new(stop),
         }
+    }
+
+    /// The same, in whose answer the marks of calls stand, where they are tokens without a text.
+    #[must_use]
+    pub fn with_calls(mut self, format: ToolFormat) -> Self {
+        self.marks = format.control_marks();
+        self
     }
 
     /// Whether what comes next belongs to a thought.
@@ -158,12 +169,12 @@ impl ReplyStream {
     pub fn push(&mut self, tokenizer: &Tokenizer, token: TokenId) -> ReplyPiece {
         let piece = tokenizer.piece(token);
         // A control token stands for no text, but a mark has to be seen.
-        let mark = match self.tags {
-            Some(tags) if piece.is_empty() && self.phase != Phase::Answer => tokenizer
-                .token(token)
-                .filter(|text| [tags.open, tags.close].contains(text)),
-            _ => None,
-        };
+        let name = tokenizer.token(token).filter(|_| piece.is_empty());
+        let mark = name.filter(|name| {
+            let tags = self.tags.filter(|_| self.phase != Phase::Answer);
+            tags.is_some_and(|tags| [tags.open, tags.close].contains(name))
+                || (self.phase != Phase::Thought && self.marks.contains(name))
+        });
         self.push_bytes(mark.map_or(piece, str::as_bytes))
     }
 

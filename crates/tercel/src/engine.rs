@@ -263,6 +263,7 @@ impl Engine {
         let own_template = request.template.as_deref().map(Template::compile);
         let own_template = own_template.transpose()?;
         let mut prompter = self.inner.prompter();
+        prompter.tools = &request.tools.list;
         if let Some(template) = &own_template {
             prompter.template = template;
         }
@@ -389,6 +390,7 @@ impl Engine {
         let own_template = request.template.as_deref().map(Template::compile);
         let own_template = own_template.transpose()?;
         let mut prompter = self.inner.prompter();
+        prompter.tools = &request.tools.list;
         if let Some(template) = &own_template {
             prompter.template = template;
         }
@@ -413,6 +415,7 @@ impl Engine {
             template,
             logprobs,
             grammar,
+            tools,
         } = request;
         terms.speculation &= self.inner.speculation;
         let own_template = template.as_deref().map(Template::compile).transpose()?;
@@ -421,12 +424,14 @@ impl Engine {
             settings.forget_thinking();
         }
         let mut prompter = self.inner.prompter();
+        prompter.tools = &tools.list;
         // A bias on a row that is no token's would be without effect.
         settings.check_tokens(prompter.vocab_size.min(self.inner.tokenizer.vocab_size()))?;
         if let Some(template) = &own_template {
             prompter.template = template;
         }
         let identity = Identity(prompter.template.identity());
+        let tool_format = prompter.template.tool_format();
         let fit = Fit::of(&settings, self.inner.info.max_context)?.at_most(prompt_tokens);
         let started = Instant::now();
         let prompt = prompter.prompt(input, settings.thinking, &fit)?;
@@ -450,6 +455,8 @@ impl Engine {
         let draft = Reply {
             text: String::new(),
             thinking: None,
+            tool_calls: Vec::new(),
+            tool_parse_error: None,
             tokens: Vec::new(),
             logprobs: Vec::new(),
             stop_reason: StopReason::Cancelled,
@@ -462,12 +469,11 @@ impl Engine {
             backend: self.inner.info.backend.clone(),
             threads: self.inner.info.threads,
         };
-        let guide = grammar.map(|grammar| {
+        let guide = tools.bind(tool_format, grammar.as_ref(), |bound| {
             let tokenizer = &self.inner.tokenizer;
             let guides = &self.inner.guides;
-            guides.lead(tokenizer, &grammar, tags, end, &draft.settings)
-        });
-        let guide = guide.transpose()?;
+            guides.lead(tokenizer, &bound, tags, end, &draft.settings)
+        })?;
         let room = draft.settings.max_new_tokens;
         let wake = Arc::clone(self.inner.queue.wake());
         let (events, receiver) = pipe(capacity, accepted, draft, wake);
@@ -481,6 +487,7 @@ impl Engine {
             terms,
             logprobs,
             guide,
+            calls: tools.calls(tool_format, grammar.is_some()),
             events,
         };
         Ok((Job::Generate(Box::new(request)), receiver))
@@ -537,6 +544,7 @@ impl Inner {
         Prompter {
             tokenizer: &self.tokenizer,
             template: &self.template,
+            tools: &[],
             tags: self.tags,
             vocab_size: self.info.model.vocab_size,
             max_context: self.info.max_context,

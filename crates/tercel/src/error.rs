@@ -200,6 +200,14 @@ pub enum Error {
     /// The reply was to keep to a grammar or schema, which is none, or cannot be kept to.
     #[error(transparent)]
     Grammar(#[from] GrammarError),
+    /// The answer was to be read by the caller, who could make nothing of it.
+    #[error("of {attempts} answers none could be used: {problem}")]
+    UnusableAnswer {
+        /// How often the model answered.
+        attempts: usize,
+        /// What was wrong with the last answer.
+        problem: String,
+    },
     /// Too many requests wait.
     #[error("the queue is full: {capacity} requests wait")]
     QueueFull {
@@ -266,6 +274,7 @@ impl Error {
             Self::InvalidLogits { .. } => "invalid_logits",
             Self::Grammar(GrammarError::Stuck { .. }) => "constraint_failed",
             Self::Grammar(_) => "invalid_grammar",
+            Self::UnusableAnswer { .. } => "unusable_answer",
             Self::QueueFull { .. } => "queue_full",
             Self::EngineClosed => "engine_closed",
             Self::Internal { .. } => "internal",

@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::guide::Guide;
 use crate::model::Model;
 use crate::pipe::Sender;
+use crate::tools::Calls;
 
 /// A request.
 pub(crate) enum Job {
@@ -45,6 +46,8 @@ pub(crate) struct Generate {
     pub(crate) logprobs: Option<usize>,
     /// What leads the reply along a grammar.
     pub(crate) guide: Option<Guide>,
+    /// What reads its calls of tools.
+    pub(crate) calls: Option<Calls>,
     pub(crate) events: Sender,
 }
 

@@ -67,6 +67,7 @@ mod speculate;
 mod stream;
 mod sync;
 mod thinking;
+mod tools;
 mod verify;
 mod wake;
 
@@ -95,10 +96,12 @@ pub use tercel_nn::{
     Function, KvPart, KvType, KvUsage, Packing, PlannedTensor, PrefixCache, Treatment, Workers,
 };
 pub use tercel_text::grammar::{Grammar, GrammarError};
+pub use tercel_text::tools::Tool;
 pub use tercel_text::{
     ChatTemplate, Message, Role, TextError, ThinkTags, TokenId, Tokenizer, ToolCall,
 };
 pub use thinking::Thinking;
+pub use tools::{ToolChoice, ToolFailure, Toolbox};
 pub use verify::{
     Check, Outcome, PromptCheck, SpecialTokenIds, Verification, VerifyOptions, verify,
 };

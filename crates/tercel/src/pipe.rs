@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
@@ -48,12 +48,56 @@ pub(crate) fn pipe(
 /// Cancels one request, from any thread, as often as one likes: it ends within one token, or one
 /// prefill chunk, with [`StopReason::Cancelled`](crate::StopReason::Cancelled).
 #[derive(Clone)]
-pub struct CancelHandle(Arc<Shared>);
+pub struct CancelHandle(Target);
+
+/// What a handle cancels.
+#[derive(Clone)]
+enum Target {
+    Request(Arc<Shared>),
+    Series(Arc<Series>),
+}
 
 impl CancelHandle {
     /// Asks the request to end. Does nothing when it has ended.
     pub fn cancel(&self) {
-        self.0.cancel();
+        match &self.0 {
+            Target::Request(request) => request.cancel(),
+            Target::Series(series) => series.cancel(),
+        }
+    }
+}
+
+/// Requests one after the other that are cancelled as one.
+#[derive(Debug)]
+pub(crate) struct Series(StdMutex<(bool, CancelHandle)>);
+
+impl Series {
+    /// Begins with a request.
+    pub(crate) fn new(first: CancelHandle) -> Arc<Self> {
+        Arc::new(Self(StdMutex::new((false, first))))
+    }
+
+    /// Goes on with another request, which is cancelled at once if the series was.
+    pub(crate) fn go_on(&self, next: CancelHandle) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.0 {
+            next.cancel();
+        }
+        state.1 = next;
+    }
+
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    pub(crate) fn cancel_handle(self: &Arc<Self>) -> CancelHandle {
+        CancelHandle(Target::Series(Arc::clone(self)))
+    }
+
+    fn cancel(&self) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.0 = true;
+        state.1.cancel();
     }
 }
 
@@ -88,7 +132,7 @@ impl Sender {
     }
 
     pub(crate) fn cancel_handle(&self) -> CancelHandle {
-        CancelHandle(Arc::clone(&self.0))
+        CancelHandle(Target::Request(Arc::clone(&self.0)))
     }
 
     /// Whether deltas are read.
@@ -156,7 +200,7 @@ impl Receiver {
     }
 
     pub(crate) fn cancel_handle(&self) -> CancelHandle {
-        CancelHandle(Arc::clone(&self.0))
+        CancelHandle(Target::Request(Arc::clone(&self.0)))
     }
 
     /// Tokens of the prompt.

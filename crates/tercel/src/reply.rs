@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use tercel_nn::Miss;
+use tercel_text::ToolCall;
 
 use crate::TokenId;
 use crate::context::ContextReport;
@@ -36,6 +37,29 @@ pub enum Event {
         /// The index, from 0, of the generated token that completed this text.
         token_index: usize,
     },
+    /// More of a call of a tool: see [`Request::tools`](crate::Request::tools). The calls that are
+    /// whole at the end are [`Reply::tool_calls`].
+    ToolCall {
+        /// Which call of the reply, from 0.
+        index: usize,
+        /// What ties a result to the call; in its first event.
+        id: Option<String>,
+        /// The tool; in the call's first event.
+        name: Option<String>,
+        /// More of the arguments' JSON; may be empty.
+        arguments: String,
+        /// The index, from 0, of the generated token that completed this.
+        token_index: usize,
+    },
+    /// What a tool returned, where a chat runs them: see [`Chat::tools`](crate::Chat::tools).
+    ToolResult {
+        /// What ties it to the call.
+        id: Option<String>,
+        /// The tool.
+        name: String,
+        /// What the model is told.
+        content: String,
+    },
     /// How likely the model held the next tokens of the reply to be, where that was asked for: just
     /// before the event that completes them. Joined, these are [`Reply::logprobs`].
     Logprobs {
@@ -57,6 +81,12 @@ pub struct Reply {
     /// What the model thought before it answered, where it did. Stop sequences are not looked for
     /// in it.
     pub thinking: Option<String>,
+    /// The tools that the model calls, whole ones, in their order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<ToolCall>,
+    /// Why what looked like a call was none, where that happened; it is in the text as it stands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tool_parse_error: Option<String>,
     /// The generated token ids, the end token included where there was one.
     pub tokens: Vec<TokenId>,
     /// How likely the model held each of them to be, where that was asked for.
@@ -91,6 +121,8 @@ pub struct Reply {
 pub enum StopReason {
     /// The model gave an end token.
     Eos,
+    /// The model called tools, and waits for their results.
+    ToolCall,
     /// A stop string appeared.
     StopSequence,
     /// `max_new_tokens` were generated.
@@ -110,6 +142,7 @@ impl StopReason {
     pub fn name(self) -> &'static str {
         match self {
             Self::Eos => "eos",
+            Self::ToolCall => "tool_call",
             Self::StopSequence => "stop_sequence",
             Self::MaxNewTokens => "max_new_tokens",
             Self::ContextFull => "context_full",
@@ -311,6 +344,7 @@ mod tests {
         );
         for reason in [
             StopReason::Eos,
+            StopReason::ToolCall,
             StopReason::StopSequence,
             StopReason::MaxNewTokens,
             StopReason::ContextFull,

@@ -4,6 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
 use tercel_text::grammar::Grammar;
+use tercel_text::tools::{Tool, ToolFormat, write_out};
 use tercel_text::{
     ChatTemplate, Message, PromptEnd, Rendered, Role, TemplateInput, ThinkTags, Tokenizer,
 };
@@ -15,6 +16,7 @@ use crate::job::Terms;
 use crate::logprobs::MAX_TOP;
 use crate::sampling::{Sampling, sampling_setters};
 use crate::thinking::Thinking;
+use crate::tools::{ToolChoice, Tools};
 
 /// A request for one reply.
 ///
@@ -30,6 +32,7 @@ pub struct Request {
     pub(crate) logprobs: Option<usize>,
     /// What the answer must be.
     pub(crate) grammar: Option<Grammar>,
+    pub(crate) tools: Tools,
 }
 
 /// The forms a prompt comes in.
@@ -135,6 +138,33 @@ impl Request {
         self
     }
 
+    /// Tools that the model may call. It is told of them by the chat template, or in words where
+    /// that knows of none; calls come out as [`Reply::tool_calls`](crate::Reply::tool_calls), in the
+    /// form of the model's family, and what looks like one and is none stays text.
+    ///
+    /// Calls of strict tools ([`Tool::with_strict`]) keep to their schemas, and so do all calls where
+    /// one is required.
+    #[must_use]
+    pub fn tools(mut self, tools: impl IntoIterator<Item = Tool>) -> Self {
+        self.tools.list = tools.into_iter().collect();
+        self
+    }
+
+    /// Whether tools are called, by default as the model decides.
+    #[must_use]
+    pub fn tool_choice(mut self, choice: ToolChoice) -> Self {
+        self.tools.choice = choice;
+        self
+    }
+
+    /// Whether the reply may call several tools, by default true; otherwise it ends with its first
+    /// call.
+    #[must_use]
+    pub fn parallel_tool_calls(mut self, several: bool) -> Self {
+        self.tools.several = several;
+        self
+    }
+
     /// A chat template (Jinja source) for this conversation, in place of the engine's.
     #[must_use]
     pub fn template(mut self, source: impl Into<String>) -> Self {
@@ -155,7 +185,10 @@ impl Request {
             context_overflow: overflow,
             ..
         } = &self.sampling;
+        self.tools.check()?;
+        let tools = self.tools.list.len();
         let given = [
+            ("tools", (tools > 0).then(|| format!("a list of {tools}"))),
             (
                 "context_overflow",
                 overflow
@@ -203,6 +236,7 @@ impl Request {
             template: None,
             logprobs: None,
             grammar: None,
+            tools: Tools::default(),
         }
     }
 }
@@ -224,6 +258,8 @@ pub fn parse_role(name: &str) -> Result<Role, Error> {
 pub(crate) struct Prompter<'a> {
     pub(crate) tokenizer: &'a Tokenizer,
     pub(crate) template: &'a Template,
+    /// What the model is told that it may call.
+    pub(crate) tools: &'a [Tool],
     /// How the model marks its thought.
     pub(crate) tags: Option<ThinkTags>,
     /// Tokens the model has.
@@ -231,6 +267,9 @@ pub(crate) struct Prompter<'a> {
     /// Tokens that prompt and reply may have together.
     pub(crate) max_context: usize,
 }
+
+/// The variable by which templates know of tools.
+const TOOLS: &str = "tools";
 
 /// A model's chat template, if it has one.
 pub(crate) enum Template {
@@ -252,6 +291,15 @@ impl Template {
         let mut hasher = DefaultHasher::new();
         self.source().hash(&mut hasher);
         hasher.finish()
+    }
+
+    /// How a model with this template writes its calls.
+    pub(crate) fn tool_format(&self) -> ToolFormat {
+        let found = match self {
+            Self::Ready(template) if template.reads(TOOLS) => ToolFormat::find(template.source()),
+            _ => None,
+        };
+        found.unwrap_or(ToolFormat::Json)
     }
 
     /// The template's source text.
@@ -409,8 +457,18 @@ impl Prompter<'_> {
             Template::Broken(source) => &ChatTemplate::new(source).map_err(Error::Template)?,
             Template::Ready(template) => template,
         };
+        let has_calls = messages.iter().any(|it| !it.tool_calls.is_empty());
+        let is_told = template.reads(TOOLS);
+        let written = (!is_told && (has_calls || !self.tools.is_empty()))
+            .then(|| write_out(messages, self.tools));
+        let functions: Vec<_> = match is_told {
+            true => self.tools.iter().map(Tool::function).collect(),
+            false => Vec::new(),
+        };
+        let messages = written.as_deref().unwrap_or(messages);
         let name = |id: Option<TokenId>| id.and_then(|id| self.tokenizer.token(id));
         let mut input = TemplateInput::new(messages, self.tokenizer.markers());
+        input.tools = &functions;
         input.bos_token = name(self.tokenizer.bos()).unwrap_or_default();
         input.eos_token = name(self.tokenizer.eos()).unwrap_or_default();
         input.enable_thinking = thinking.enabled();

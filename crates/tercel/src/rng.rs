@@ -12,6 +12,12 @@ pub(crate) fn uniform(seed: u64, step: u64) -> f64 {
     (bits >> 11) as f64 * (1.0 / (1_u64 << 53) as f64)
 }
 
+/// A seed made of a seed and what else there is to tell apart.
+pub(crate) fn fold(seed: u64, values: &[u32]) -> u64 {
+    let fold = |seed: u64, value: &u32| mix(seed ^ u64::from(*value));
+    values.iter().fold(mix(seed), fold)
+}
+
 /// A seed that nothing predicts, below 2^53 so that every JSON reader keeps it exact.
 pub(crate) fn fresh_seed() -> u64 {
     // The standard library's hash keys are random per process and differ from call to call.

@@ -9,6 +9,7 @@ mod ollama;
 mod openai;
 mod page;
 mod ranges;
+mod tools;
 mod whole;
 
 use axum::Router;

@@ -26,7 +26,7 @@ impl Whole {
                 Piece::Thinking(text) => thinking.push_str(&text),
                 Piece::Logprobs(more) => logprobs.extend(more),
                 // The end has all of it.
-                Piece::Text(_) => {}
+                Piece::Text(_) | Piece::Call(_) => {}
                 Piece::Done(finished) => {
                     return Ok(Self {
                         thinking,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tercel::{Grammar, Message, Request, Sampling, TokenId};
+use tercel::{Grammar, Message, Request, Sampling, TokenId, Tool, ToolChoice};
 
 use crate::config::Limits;
 use crate::error::ApiError;
@@ -21,8 +21,28 @@ pub(crate) struct Ask {
     pub(crate) priority: i32,
     /// What the answer must be.
     pub(crate) grammar: Option<Grammar>,
+    pub(crate) tools: ToolsAsked,
     /// A chat template in place of the model's.
     pub(crate) template: Option<String>,
+}
+
+/// What the model may call.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct ToolsAsked {
+    pub(crate) list: Vec<Tool>,
+    pub(crate) choice: ToolChoice,
+    /// Whether the reply ends with its first call.
+    pub(crate) is_single: bool,
+}
+
+impl ToolsAsked {
+    /// Characters of all that the model is told of them.
+    fn chars(&self) -> usize {
+        let tools = self.list.iter();
+        tools
+            .map(|it| it.function().to_string().chars().count())
+            .sum()
+    }
 }
 
 /// The forms of a prompt.
@@ -46,13 +66,14 @@ impl Ask {
             deadline: None,
             priority: 0,
             grammar: None,
+            tools: ToolsAsked::default(),
             template: None,
         }
     }
 
     /// Checks what needs no model.
     pub(crate) fn check(&self, limits: &Limits) -> Result<(), ApiError> {
-        let chars = self.input.chars();
+        let chars = self.input.chars() + self.tools.chars();
         if chars > limits.prompt_chars {
             let message = format!(
                 "the prompt has {chars} characters, at most {} are taken",
@@ -91,6 +112,12 @@ impl Ask {
         if let Some(grammar) = &self.grammar {
             request = request.constrained(grammar.clone());
         }
+        if !self.tools.list.is_empty() || self.tools.choice != ToolChoice::Auto {
+            request = request
+                .tools(self.tools.list.iter().cloned())
+                .tool_choice(self.tools.choice.clone())
+                .parallel_tool_calls(!self.tools.is_single);
+        }
         if let Some(template) = &self.template {
             request = request.template(template.clone());
         }
@@ -102,7 +129,7 @@ impl Input {
     /// Characters of all texts.
     pub(crate) fn chars(&self) -> usize {
         match self {
-            Self::Chat(messages) => messages.iter().map(|it| it.content.chars().count()).sum(),
+            Self::Chat(messages) => messages.iter().map(chars).sum(),
             Self::Text(text) => text.chars().count(),
             Self::Tokens(_) => 0,
         }
@@ -119,4 +146,11 @@ impl Input {
             Self::Tokens(tokens) => format!("{tokens:?}"),
         }
     }
+}
+
+/// Characters of what is said and called in a turn.
+fn chars(message: &Message) -> usize {
+    let calls = message.tool_calls.iter();
+    let calls = calls.map(|it| it.arguments.to_string().chars().count());
+    message.content.chars().count() + calls.sum::<usize>()
 }

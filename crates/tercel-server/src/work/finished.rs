@@ -24,6 +24,7 @@ impl Finished {
     pub(crate) fn finish_reason(&self) -> &'static str {
         match self.reply.stop_reason {
             _ if self.guarded_by.is_some() => "content_filter",
+            StopReason::ToolCall => "tool_calls",
             StopReason::Eos | StopReason::StopSequence => "stop",
             _ => "length",
         }
@@ -56,6 +57,7 @@ impl Finished {
             lost_bytes: usage.lost_bytes,
             truncation: self.reply.context.as_ref().map(|context| json!(context)),
             guarded_by: self.guarded_by,
+            tool_parse_error: self.reply.tool_parse_error.clone(),
             timings: TimingBlock {
                 format_ms: ms(timings.format_seconds),
                 tokenize_ms: ms(timings.tokenize_seconds),
@@ -76,7 +78,7 @@ impl Finished {
 /// How a reply came about, under the key `tercel` in every reply.
 #[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct TercelBlock {
-    /// `eos`, `stop_sequence`, `max_new_tokens`, `context_full`, `cancelled`, `timeout` or
+    /// `eos`, `tool_call`, `stop_sequence`, `max_new_tokens`, `context_full`, `cancelled`, `timeout` or
     /// `resource_limit`.
     pub(crate) stop_reason: &'static str,
     pub(crate) stop_sequence: Option<String>,
@@ -100,6 +102,9 @@ pub(crate) struct TercelBlock {
     pub(crate) truncation: Option<Value>,
     /// The rule of the output filter that fired.
     pub(crate) guarded_by: Option<&'static str>,
+    /// Why what looked like a call of a tool was none; it is in the text as it stands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tool_parse_error: Option<String>,
     pub(crate) timings: TimingBlock,
 }
 

@@ -6,9 +6,9 @@ mod running;
 
 use crate::error::ApiError;
 
-pub(crate) use ask::{Ask, Input};
+pub(crate) use ask::{Ask, Input, ToolsAsked};
 pub(crate) use finished::{Finished, TercelBlock};
-pub(crate) use running::{Piece, Running, begin, begin_several, finish_all};
+pub(crate) use running::{Begun, CallPiece, Piece, Running, begin, begin_several, finish_all};
 
 /// Runs what takes long, such as a template or a tokenizer over a long text, on a thread of its own:
 /// those that move bytes have others to serve.

@@ -34,10 +34,30 @@ pub(crate) enum Piece {
     Thinking(String),
     /// More of the answer.
     Text(String),
+    /// More of a call of a tool.
+    Call(CallPiece),
     /// Of the tokens of the piece that follows; only where asked for.
     Logprobs(Vec<TokenLogprob>),
     /// The end; nothing follows.
     Done(Box<Finished>),
+}
+
+/// More of a call of a tool.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct CallPiece {
+    /// Which call of the reply.
+    pub(crate) index: usize,
+    /// There where the call begins.
+    pub(crate) begun: Option<Begun>,
+    /// More of the arguments' JSON.
+    pub(crate) arguments: String,
+}
+
+/// A call that begins.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Begun {
+    pub(crate) id: String,
+    pub(crate) name: String,
 }
 
 /// Checks a question, waits for its model and starts it.
@@ -114,6 +134,10 @@ async fn start(
         let message = "`logprobs` are not to be had where replies are filtered";
         return Err(ApiError::unsupported("logprobs", message));
     }
+    if filter.is_some() && !ask.tools.list.is_empty() {
+        let message = "`tools` are not to be had where replies are filtered: arguments are not";
+        return Err(ApiError::unsupported("tools", message));
+    }
     let lease = app.models.lease(model).await?;
     let request = ask.request(&app.config.limits);
     let stream = on_a_thread(move || Ok(lease.stream_async(request)?)).await?;
@@ -172,6 +196,21 @@ impl Running {
                         self.text.push_str(&text);
                         return Some(Ok(Piece::Text(text)));
                     }
+                }
+                Event::ToolCall {
+                    index,
+                    id,
+                    name,
+                    arguments,
+                    token_index,
+                } => {
+                    self.watch.token(token_index);
+                    let begun = id.zip(name).map(|(id, name)| Begun { id, name });
+                    return Some(Ok(Piece::Call(CallPiece {
+                        index,
+                        begun,
+                        arguments,
+                    })));
                 }
                 Event::Logprobs { logprobs, .. } if self.filter.is_none() => {
                     return Some(Ok(Piece::Logprobs(logprobs)));

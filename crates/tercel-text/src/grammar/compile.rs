@@ -9,7 +9,7 @@ use llguidance::{Matcher, ParserFactory};
 
 use super::constraint::Constraint;
 use super::limits::{MAX_BRACKETS, MAX_BYTES};
-use super::{Grammar, GrammarError, gbnf, schema, vocabulary};
+use super::{Grammar, GrammarError, ToolGrammar, gbnf, schema, vocabulary};
 use crate::tokenizer::Tokenizer;
 
 /// The stack of the thread that compiles: what is not used of it takes no memory.
@@ -19,13 +19,14 @@ const STACK_BYTES: usize = 256 << 20;
 /// a tree over the whole vocabulary: some tens of milliseconds and some MB.
 pub struct Grammars {
     factory: ParserFactory,
+    tokenizer: Arc<Tokenizer>,
 }
 
 impl Grammars {
     /// # Errors
     /// [`GrammarError::NoEnd`].
     pub fn new(tokenizer: Arc<Tokenizer>) -> Result<Self, GrammarError> {
-        let vocabulary = vocabulary::vocabulary(tokenizer)?;
+        let vocabulary = vocabulary::vocabulary(Arc::clone(&tokenizer))?;
         let capabilities = InferenceCapabilities {
             ff_tokens: vocabulary.tokenize_is_canonical(),
             ..Default::default()
@@ -43,7 +44,7 @@ impl Grammars {
         limits.step_lexer_fuel = 100_000;
         limits.max_lexer_states = 50_000;
         limits.max_grammar_size = 200_000;
-        Ok(Self { factory })
+        Ok(Self { factory, tokenizer })
     }
 
     /// Compiles a grammar, and stands at the beginning of a text.
@@ -51,7 +52,29 @@ impl Grammars {
     /// # Errors
     /// [`GrammarError::Invalid`] and [`GrammarError::TooLarge`].
     pub fn compile(&self, grammar: &Grammar) -> Result<Constraint, GrammarError> {
-        let source = source(grammar)?;
+        let invalid = |problem: String| grammar.invalid(problem);
+        self.compile_source(source(grammar)?, &invalid)
+    }
+
+    /// Compiles the grammar of a reply that may call tools.
+    ///
+    /// # Errors
+    /// [`GrammarError::Invalid`] and [`GrammarError::TooLarge`], which name the tool.
+    pub fn compile_tools(&self, tools: &ToolGrammar<'_>) -> Result<Constraint, GrammarError> {
+        let compiled = self.compile_source(tools.source(&self.tokenizer)?, &|problem| {
+            GrammarError::Invalid {
+                kind: "tools",
+                problem: super::one_line(&problem),
+            }
+        });
+        compiled.map_err(|error| tools.blame(error, |grammar| self.compile(grammar).map(drop)))
+    }
+
+    fn compile_source(
+        &self,
+        source: TopLevelGrammar,
+        invalid: &(impl Fn(String) -> GrammarError + Sync),
+    ) -> Result<Constraint, GrammarError> {
         // Rules that name each other in a row take the compiler as deep as they are many; and it
         // asserts here and there what a grammar can break.
         let compiled = thread::scope(|scope| {
@@ -62,18 +85,18 @@ impl Grammars {
             thread.map(thread::ScopedJoinHandle::join)
         });
         let parser = compiled
-            .map_err(|error| grammar.invalid(format!("there is no thread to compile it: {error}")))?
-            .map_err(|_| grammar.invalid("it breaks the compiler"))?
-            .map_err(|error| grammar.invalid(format!("{error:#}")))?;
+            .map_err(|error| invalid(format!("there is no thread to compile it: {error}")))?
+            .map_err(|_| invalid("it breaks the compiler".to_owned()))?
+            .map_err(|error| invalid(format!("{error:#}")))?;
         let matcher = Matcher::new(Ok(parser));
         match matcher.get_error() {
-            Some(problem) => Err(grammar.invalid(problem)),
+            Some(problem) => Err(invalid(problem)),
             None => Ok(Constraint::new(matcher)),
         }
     }
 }
 
-fn source(grammar: &Grammar) -> Result<TopLevelGrammar, GrammarError> {
+pub(super) fn source(grammar: &Grammar) -> Result<TopLevelGrammar, GrammarError> {
     if let Grammar::Regex(text) | Grammar::Lark(text) | Grammar::Gbnf(text) = grammar
         && text.len() > MAX_BYTES
     {

@@ -4,6 +4,7 @@
 //! A [`Grammar`] is what is asked for, [`Grammars`] compiles it, and a [`Constraint`] follows one
 //! reply: which tokens may come next, which must. Masks are those of `llguidance`.
 
+mod calls;
 mod compile;
 mod constraint;
 mod gbnf;
@@ -14,6 +15,7 @@ use std::fmt;
 
 use serde_json::Value;
 
+pub use calls::{Calls, ToolGrammar};
 pub use compile::Grammars;
 pub use constraint::{Constraint, Mask};
 
@@ -48,6 +50,10 @@ pub mod limits {
     pub const MAX_NAME_PATTERNS: usize = 16;
     /// Characters of a text that may have to come as it stands.
     pub const MAX_TEXT: usize = 4096;
+    /// Tools that one reply may choose from.
+    pub const MAX_TOOLS: usize = 128;
+    /// Calls in one reply that keeps to schemas.
+    pub const MAX_CALLS: usize = 16;
     /// Brackets of a grammar in each other.
     pub const MAX_BRACKETS: usize = 100;
 }

@@ -31,11 +31,7 @@ pub(super) fn vocabulary(tokenizer: Arc<Tokenizer>) -> Result<TokEnv, GrammarErr
 /// marker keeps them apart.
 fn word(tokenizer: &Tokenizer, id: TokenId) -> Vec<u8> {
     let piece = tokenizer.piece(id);
-    let is_text = matches!(
-        tokenizer.kind(id),
-        TokenKind::Normal | TokenKind::UserDefined | TokenKind::Byte
-    );
-    if is_text && !tokenizer.is_end(id) {
+    if is_text(tokenizer, id) {
         let is_taken =
             piece.len() <= MOST_BYTES && piece.first() != Some(&TokTrie::SPECIAL_TOKEN_MARKER);
         return if is_taken { piece.to_vec() } else { Vec::new() };
@@ -45,6 +41,15 @@ fn word(tokenizer: &Tokenizer, id: TokenId) -> Vec<u8> {
         return Vec::new();
     }
     [&[TokTrie::SPECIAL_TOKEN_MARKER], name].concat()
+}
+
+/// Whether a token stands for a text.
+pub(super) fn is_text(tokenizer: &Tokenizer, id: TokenId) -> bool {
+    let kind = tokenizer.kind(id);
+    matches!(
+        kind,
+        TokenKind::Normal | TokenKind::UserDefined | TokenKind::Byte
+    ) && !tokenizer.is_end(id)
 }
 
 impl TokenizerEnv for Vocabulary {

@@ -224,6 +224,12 @@ impl<'t> Values<'t> {
             self.rest = rest;
             return Ok(text.into());
         }
+        // As in JSON, which constrained calls keep to.
+        if self.rest.starts_with('"') {
+            let (text, rest) = first_value(self.rest)?;
+            self.rest = rest;
+            return Ok(text);
+        }
         self.depth += 1;
         let value = if self.take("{") {
             self.object()?
@@ -240,7 +246,13 @@ impl<'t> Values<'t> {
     fn object(&mut self) -> Result<Value, String> {
         let mut fields = Map::new();
         while !self.take("}") {
-            let key = self.until(|c| c == ':').trim().trim_matches('"').to_owned();
+            let key = match self.rest.starts_with('"') {
+                true => match self.value()? {
+                    Value::String(key) => key,
+                    _ => return Err("a key is no text".to_owned()),
+                },
+                false => self.until(|c| c == ':').trim().to_owned(),
+            };
             if !self.take(":") {
                 return Err("expected `:` behind a key".to_owned());
             }
@@ -339,6 +351,16 @@ mod tests {
         assert_eq!(
             found.0[0].1,
             json!({"a": "x, {y}", "b": [1, "z"], "c": {"d": true}})
+        );
+    }
+
+    #[test]
+    fn values_may_be_written_as_json() {
+        let body = r#"call:f{"a, b": "x: {y}, \"z\"", "c": [1, "]"], "d": {"e": null}}"#;
+        let found = calls(ToolFormat::Gemma, body, &[]).unwrap();
+        assert_eq!(
+            found.0[0].1,
+            json!({"a, b": "x: {y}, \"z\"", "c": [1, "]"], "d": {"e": null}})
         );
     }
 

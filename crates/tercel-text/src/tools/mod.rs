@@ -6,10 +6,12 @@
 
 mod body;
 mod partial;
+mod prompt;
 mod stream;
 
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
+pub use prompt::write_out;
 pub use stream::{CallDelta, ToolPiece, ToolStream};
 
 /// A tool that a model may call.
@@ -22,6 +24,8 @@ pub struct Tool {
     pub description: Option<String>,
     /// A JSON schema of its arguments, an object.
     pub parameters: Value,
+    /// Whether a call keeps to the schema, in every reply.
+    pub strict: bool,
 }
 
 impl Tool {
@@ -31,6 +35,7 @@ impl Tool {
             name: name.into(),
             description: None,
             parameters,
+            strict: false,
         }
     }
 
@@ -40,7 +45,62 @@ impl Tool {
         self.description = Some(description.into());
         self
     }
+
+    /// The same tool, whose calls keep to the schema or not.
+    #[must_use]
+    pub fn with_strict(mut self, strict: bool) -> Self {
+        self.strict = strict;
+        self
+    }
+
+    /// What is wrong with it, where something is: its name, or arguments that are no object.
+    ///
+    /// # Errors
+    /// The field, and what it must be.
+    pub fn check(&self) -> Result<(), (&'static str, String)> {
+        let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+        let name = &self.name;
+        if name.is_empty() || name.len() > MOST_NAME || !name.bytes().all(is_part) {
+            let range = format!("1 to {MOST_NAME} letters, digits, `_`, `-` and `.`");
+            return Err(("name", range));
+        }
+        let kind = match &self.parameters {
+            Value::Null => None,
+            Value::Object(fields) => fields.get("type"),
+            _ => return Err(("parameters", "a JSON schema".to_owned())),
+        };
+        if kind.is_some_and(|kind| kind != "object") {
+            return Err(("parameters.type", "`object`".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// The schema of its arguments, which are an object whatever it says.
+    pub(crate) fn arguments(&self) -> Value {
+        let mut schema = match &self.parameters {
+            Value::Object(fields) => fields.clone(),
+            _ => Map::new(),
+        };
+        schema.entry("type").or_insert_with(|| "object".into());
+        Value::Object(schema)
+    }
+
+    /// As chat templates read it: `{"type": "function", "function": {"name": .., ..}}`.
+    pub fn function(&self) -> Value {
+        let mut function = json!({ "name": self.name });
+        if let Some(description) = &self.description {
+            function["description"] = description.as_str().into();
+        }
+        function["parameters"] = match &self.parameters {
+            Value::Null => json!({ "type": "object", "properties": {} }),
+            parameters => parameters.clone(),
+        };
+        json!({ "type": "function", "function": function })
+    }
 }
+
+/// The longest name of a tool.
+const MOST_NAME: usize = 64;
 
 /// How a family of models writes its calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,15 +140,31 @@ impl ToolFormat {
     /// Whether a block that ends so ends in a text of its arguments.
     fn is_in_text(self, block: &str) -> bool {
         match self {
-            Self::Gemma => !block.matches("<escape>").count().is_multiple_of(2),
+            Self::Gemma if block.contains("<escape>") => {
+                !block.matches("<escape>").count().is_multiple_of(2)
+            }
+            Self::Gemma => {
+                let arguments = block.find('{').map(|at| &block[at..]);
+                arguments.is_some_and(partial::ends_in_string)
+            }
             _ if block.trim_start().starts_with('<') => !block.trim_end().ends_with("</function>"),
             _ => partial::ends_in_string(block),
         }
     }
 
+    /// Marks that may be tokens of their own, without a text.
+    pub(crate) fn control_marks(self) -> &'static [&'static str] {
+        match self {
+            Self::Json | Self::Xml => &["<tool_call>", "</tool_call>"],
+            Self::Llama => &["<|python_tag|>"],
+            Self::Mistral => &["[TOOL_CALLS]", "[CALL_ID]", "[ARGS]"],
+            Self::Gemma => &["<start_function_call>", "<end_function_call>", "<escape>"],
+        }
+    }
+
     /// What stands before and behind calls. Without a mark behind, they go on to the reply's end;
     /// without one before, they are the whole reply.
-    fn marks(self) -> (Option<&'static str>, Option<&'static str>) {
+    pub(crate) fn marks(self) -> (Option<&'static str>, Option<&'static str>) {
         match self {
             Self::Json | Self::Xml => (Some("<tool_call>"), Some("</tool_call>")),
             Self::Llama => (None, None),

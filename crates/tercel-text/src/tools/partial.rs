@@ -6,6 +6,8 @@ pub(super) struct Partial<'t> {
     pub(super) name: Option<String>,
     /// The arguments as they are written, so far.
     pub(super) arguments: Option<&'t str>,
+    /// Whether there are keys that calls do not have.
+    pub(super) has_others: bool,
 }
 
 /// Reads the beginning of a call. What is no such object gives nothing.
@@ -31,7 +33,8 @@ pub(super) fn read(text: &str) -> Partial<'_> {
             "arguments" | "parameters" if found.arguments.is_none() && value.starts_with('{') => {
                 found.arguments = Some(value);
             }
-            _ => {}
+            "name" | "arguments" | "parameters" | "type" | "id" => {}
+            _ => found.has_others = true,
         }
         if !is_whole || !scan.take(b',') {
             return found;

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use super::body::{self, Call};
 use super::partial;
 use super::{Tool, ToolFormat};
@@ -33,12 +35,14 @@ pub struct ToolPiece {
 ///
 /// However the text is cut, the calls are the same, and so is the text. Of a call that is still
 /// coming the arguments are told as far as they are there, where the format has them as JSON. A block
-/// that is no call is text as it stands, and [`ToolStream::error`] says why; where a part of it was
-/// told as a call already, that is all there is of it.
+/// that is no call is text as it stands, and [`ToolStream::error`] says why, even where a part of it
+/// was told as a call already.
 #[derive(Debug, Clone)]
 pub struct ToolStream {
     format: ToolFormat,
     tools: Arc<[Tool]>,
+    /// Whether calls are at the beginning of the reply or nowhere.
+    is_at_start: bool,
     phase: Phase,
     /// What cannot be told yet: a mark that may be beginning, or the block so far.
     held: String,
@@ -48,6 +52,8 @@ pub struct ToolStream {
     first_end: Option<usize>,
     /// Calls that are whole.
     calls: Vec<Call>,
+    /// What number each of them was told by.
+    numbers: Vec<usize>,
     /// Calls that were told, or begun to be.
     begun: usize,
     /// How much was told of the arguments of the call that is coming.
@@ -71,19 +77,34 @@ impl ToolStream {
         Self {
             format,
             tools,
+            is_at_start: false,
             phase: Phase::Start,
             held: String::new(),
             searched: 0,
             first_end: None,
             calls: Vec::new(),
+            numbers: Vec::new(),
             begun: 0,
             told: None,
             error: None,
         }
     }
 
+    /// The same, of a reply that calls something or says something else: marks behind the beginning
+    /// are text.
+    #[must_use]
+    pub fn at_start(mut self) -> Self {
+        self.is_at_start = true;
+        self
+    }
+
+    /// The [`CallDelta::index`] of each of [`ToolStream::calls`]: calls that broke have numbers too.
+    pub fn numbers(&self) -> &[usize] {
+        &self.numbers
+    }
+
     /// The calls that are whole: names, and arguments as objects.
-    pub fn calls(&self) -> &[(String, serde_json::Value)] {
+    pub fn calls(&self) -> &[(String, Value)] {
         &self.calls
     }
 
@@ -106,7 +127,9 @@ impl ToolStream {
         let held = std::mem::take(&mut self.held);
         match self.phase {
             Phase::Start | Phase::Text => out.text = held,
-            Phase::Block => self.end_block(&held, "", &mut out),
+            Phase::Block => {
+                self.end_block(&held, "", &mut out);
+            }
             Phase::Between => {}
         }
         out
@@ -116,6 +139,23 @@ impl ToolStream {
     fn go_on(&mut self, out: &mut ToolPiece) -> bool {
         let (open, close) = self.format.marks();
         match (self.phase, open) {
+            (Phase::Start, Some(open)) if self.is_at_start => {
+                let start = self.held.trim_start();
+                if open.starts_with(start) && open != start {
+                    return false;
+                }
+                self.phase = Phase::Text;
+                if start.starts_with(open) {
+                    let mark = self.held.len() - start.len() + open.len();
+                    self.held.drain(..mark);
+                    self.phase = Phase::Block;
+                }
+                true
+            }
+            (Phase::Text, Some(_)) if self.is_at_start => {
+                out.text.push_str(&std::mem::take(&mut self.held));
+                false
+            }
             (Phase::Start | Phase::Text, Some(open)) => {
                 let found = self.held.find(open);
                 let text = found.unwrap_or_else(|| unfinished(&self.held, open));
@@ -153,25 +193,31 @@ impl ToolStream {
                 if !is_next && open.is_some_and(|open| open.starts_with(start)) {
                     return false;
                 }
+                self.phase = Phase::Text;
                 if is_next {
                     let blank = self.held.len() - start.len();
                     self.held.drain(..blank);
+                    self.phase = Phase::Start;
                 }
-                self.phase = Phase::Text;
                 true
             }
             (Phase::Block, _) => {
                 let end = close.and_then(|close| Some((self.end_of_block(close)?, close)));
                 let Some((at, close)) = end else {
-                    self.tell_partial(out);
-                    return false;
+                    let is_none = self.tell_partial(out);
+                    if is_none {
+                        self.phase = Phase::Text;
+                    }
+                    return is_none;
                 };
                 let rest = self.held.split_off(at + close.len());
                 let mut block = std::mem::replace(&mut self.held, rest);
                 block.truncate(at);
-                self.end_block(&block, close, out);
                 (self.searched, self.first_end) = (0, None);
-                self.phase = Phase::Between;
+                self.phase = match self.end_block(&block, close, out) {
+                    true => Phase::Between,
+                    false => Phase::Text,
+                };
                 true
             }
         }
@@ -199,9 +245,10 @@ impl ToolStream {
         (is_too_long || !self.format.is_in_text(&self.held[..first])).then_some(first)
     }
 
-    fn end_block(&mut self, block: &str, close: &str, out: &mut ToolPiece) {
+    /// Tells what a whole block is; whether that is calls.
+    fn end_block(&mut self, block: &str, close: &str, out: &mut ToolPiece) -> bool {
         let told = self.told.take();
-        match self.calls_of(block, told) {
+        match self.calls_of(block) {
             Ok((calls, rest)) => {
                 for (nth, call) in calls.into_iter().enumerate() {
                     let early = told.filter(|_| nth == 0);
@@ -222,40 +269,43 @@ impl ToolStream {
                         },
                     };
                     self.begun += usize::from(early.is_none());
+                    self.numbers.push(delta.index);
                     if delta.name.is_some() || !delta.arguments.is_empty() {
                         out.calls.push(delta);
                     }
                     self.calls.push(call);
                 }
                 out.text.push_str(rest);
+                true
             }
             Err(problem) => {
-                self.error.get_or_insert(problem);
-                let (open, end) = self.format.marks();
-                if told.is_none() {
-                    out.text.extend([open.unwrap_or_default(), block, close]);
-                } else if let Some(end) = end {
-                    // What was told cannot be taken back; what stands behind it is text.
-                    let behind = block.split_once(end).map_or("", |(_, behind)| behind);
-                    out.text.push_str(behind);
+                // An object is no more than that where nothing marks calls.
+                let is_marked = self.format.marks().0.is_some() || block.contains(PYTHON_TAG);
+                if is_marked || told.is_some() {
+                    self.error.get_or_insert(problem);
                 }
+                let open = self.format.marks().0.unwrap_or_default();
+                out.text.extend([open, block, close]);
+                false
             }
         }
     }
 
-    /// The calls of a block of which so much was told, which must be what it turns out to be.
-    fn calls_of<'b>(
-        &self,
-        block: &'b str,
-        told: Option<usize>,
-    ) -> Result<(Vec<Call>, &'b str), String> {
+    /// The calls of a block, and what stands behind them.
+    fn calls_of<'b>(&self, block: &'b str) -> Result<(Vec<Call>, &'b str), String> {
         let (calls, rest) = body::calls(self.format, block, &self.tools)?;
-        if told.is_some() {
-            let early = partial::read(block);
-            let arguments = early.arguments.and_then(|it| serde_json::from_str(it).ok());
-            let is_same = calls.first().is_some_and(|(name, whole)| {
-                early.name.as_ref() == Some(name) && arguments.as_ref() == Some(whole)
-            });
+        if self.format.marks().0.is_none()
+            && let Some((name, _)) = calls.iter().find(|(name, _)| !self.is_tool(name))
+        {
+            return Err(format!("there is no tool `{name}`"));
+        }
+        // What could be told early is what it says to whoever reads all of it.
+        let early = partial::read(block);
+        if let (Some(name), Some(arguments)) = (early.name, early.arguments) {
+            let arguments = serde_json::from_str::<Value>(arguments).ok();
+            let is_same = calls
+                .first()
+                .is_some_and(|first| first.0 == name && arguments.as_ref() == Some(&first.1));
             if !is_same {
                 return Err("a call says one thing twice".to_owned());
             }
@@ -263,21 +313,31 @@ impl ToolStream {
         Ok((calls, rest))
     }
 
-    /// Tells what is known of a call that is not whole yet.
-    fn tell_partial(&mut self, out: &mut ToolPiece) {
+    fn is_tool(&self, name: &str) -> bool {
+        self.tools.is_empty() || self.tools.iter().any(|tool| tool.name == name)
+    }
+
+    /// Tells what is known of a call that is not whole yet; whether it can be none any more.
+    fn tell_partial(&mut self, out: &mut ToolPiece) -> bool {
         let has_json = match self.format {
             ToolFormat::Json | ToolFormat::Xml | ToolFormat::Llama => true,
             ToolFormat::Mistral | ToolFormat::Gemma => false,
         };
         if !has_json || self.held.len() > body::MOST_BYTES {
-            return;
+            return false;
         }
-        let partial::Partial {
-            name: Some(name),
-            arguments: Some(arguments),
-        } = partial::read(&self.held)
-        else {
-            return;
+        let found = partial::read(&self.held);
+        if self.format.marks().0.is_none() && self.told.is_none() {
+            let is_other = found
+                .name
+                .as_deref()
+                .is_some_and(|name| !self.is_tool(name));
+            if is_other || found.has_others {
+                return true;
+            }
+        }
+        let (Some(name), Some(arguments)) = (found.name, found.arguments) else {
+            return false;
         };
         let told = self.told.replace(arguments.len());
         let more = arguments.get(told.unwrap_or(0)..).unwrap_or_default();
@@ -289,6 +349,7 @@ impl ToolStream {
                 arguments: more.to_owned(),
             });
         }
+        false
     }
 }
 
@@ -301,7 +362,7 @@ fn early_arguments(block: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
@@ -416,7 +477,6 @@ mod tests {
                 "<tool_call>{\"name\": \"f\", \"arguments\": \"</tool_call>",
             ),
             (ToolFormat::Xml, "<tool_call><function=f></tool_call>"),
-            (ToolFormat::Llama, "{\"answer\": 42}"),
             (ToolFormat::Mistral, "[TOOL_CALLS]what?"),
             (
                 ToolFormat::Gemma,
@@ -468,15 +528,63 @@ mod tests {
             );
         }
         assert_eq!(named, [(0, "f".to_owned()), (1, "g".to_owned())]);
-        assert_eq!((text.as_str(), stream.calls().len()), (" then ", 1));
+        let left = "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": 1}</tool_call> then ";
+        assert_eq!((text.as_str(), stream.calls().len()), (left, 1));
+        assert_eq!(stream.numbers(), [1]);
         assert!(stream.error().is_some());
 
         let mut stream = ToolStream::new(ToolFormat::Json, Vec::new().into());
-        stream.push(
-            "<tool_call>{\"name\": \"f\", \"arguments\": {\"t\": \"5\" tall\"}}</tool_call> long",
-        );
-        assert_eq!(stream.finish().text, " long");
+        let broken =
+            "<tool_call>{\"name\": \"f\", \"arguments\": {\"t\": \"5\" tall\"}}</tool_call> long";
+        let early = stream.push(broken).text;
+        assert_eq!(early + &stream.finish().text, broken);
         assert!(stream.error().is_some() && stream.calls().is_empty());
+    }
+
+    #[test]
+    fn an_object_that_is_no_call_is_an_answer_at_once() {
+        let tools: Arc<[Tool]> = vec![Tool::new("f", Value::Null)].into();
+        for (reply, is_early) in [
+            ("{\"answer\": {\"a\": 42}}", true),
+            ("{\"name\": \"Bob\", \"parameters\": {}}", true),
+            ("{\"name\": \"f\"}", false),
+        ] {
+            let mut stream = ToolStream::new(ToolFormat::Llama, Arc::clone(&tools));
+            let early = stream.push(reply).text;
+            assert_eq!(early == reply, is_early, "{reply}");
+            let is_call = !is_early;
+            let rest = stream.finish().text;
+            assert_eq!(early + &rest == reply, !is_call, "{reply}");
+            assert_eq!(
+                (stream.error(), stream.calls().len()),
+                (None, usize::from(is_call))
+            );
+        }
+    }
+
+    #[test]
+    fn marks_may_count_at_the_beginning_alone() {
+        let call = "<tool_call>{\"name\": \"f\"}</tool_call>";
+        for (reply, text, calls) in [
+            (format!(" {call}\n{call}"), String::new(), 2),
+            (
+                format!("{{\"a\": \"{call}\"}}"),
+                format!("{{\"a\": \"{call}\"}}"),
+                0,
+            ),
+            (format!("{call} then {call}"), format!(" then {call}"), 1),
+        ] {
+            for size in [1, 1000] {
+                let tools = Vec::new().into();
+                let mut stream = ToolStream::new(ToolFormat::Json, tools).at_start();
+                let mut said = String::new();
+                for piece in reply.as_bytes().chunks(size) {
+                    said += &stream.push(str::from_utf8(piece).unwrap()).text;
+                }
+                said += &stream.finish().text;
+                assert_eq!((said, stream.calls().len()), (text.clone(), calls));
+            }
+        }
     }
 
     #[test]
@@ -570,9 +678,7 @@ mod tests {
                 let ((whole, one), (cut, other)) = (read(usize::MAX), read(size));
                 assert_eq!(one.calls(), other.calls(), "{format:?}");
                 assert_eq!(one.error(), other.error(), "{format:?}");
-                if one.error().is_none() {
-                    assert_eq!(whole, cut, "{format:?}");
-                }
+                assert_eq!(whole, cut, "{format:?}");
             }
         }
     }

@@ -85,10 +85,18 @@ impl Subject {
             2 => request.temperature(0.0).repetition_penalty(1.1),
             _ => request.temperature(0.0),
         };
-        request
+        let request = request
             .seed(own)
-            .max_new_tokens(8 + i % if self.is_large() { 9 } else { 33 })
-            .ignore_eos(!i.is_multiple_of(7))
+            .max_new_tokens(8 + i % if self.is_large() { 9 } else { 33 });
+        // Small checkpoints have no vocabulary to speak of.
+        match i % 12 {
+            2 if self.is_large() => request.json(),
+            5 if self.is_large() => request.regex("([a-z]+ ){1,6}[a-z]+\\."),
+            9 if self.is_large() => {
+                request.grammar("start: \"Once upon a \" /[a-z]+/ (\" and \" /[a-z]+/)*")
+            }
+            _ => request.ignore_eos(!i.is_multiple_of(7)),
+        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! A conversation that remembers itself.
 
+mod repair;
 mod session;
 mod stream;
+mod tools;
 mod turns;
 
 use tercel_text::{Message, Role};
@@ -11,9 +13,9 @@ pub use stream::ChatStream;
 
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::reply::{Reply, StopReason};
-use crate::request::Request;
+use crate::reply::Reply;
 use crate::sampling::{Sampling, sampling_setters};
+use crate::tools::{ToolChoice, Toolbox};
 use turns::Undo;
 
 /// A conversation with an engine: each turn is rendered with those before it.
@@ -28,11 +30,18 @@ use turns::Undo;
 /// A conversation that outgrows the context is an error, or cut as [`Chat::context_overflow`] says.
 /// The history stays whole either way; what a reply did not see is in its
 /// [`context`](Reply::context).
+///
+/// With [`Chat::tools`], a turn goes on until the model has answered: what it calls is run, and what
+/// comes of it enters the history before the answer.
 #[derive(Clone, Debug)]
 pub struct Chat {
     engine: Engine,
     history: Vec<Message>,
     sampling: Sampling,
+    tools: Toolbox,
+    tool_choice: ToolChoice,
+    parallel_tool_calls: bool,
+    max_tool_rounds: usize,
 }
 
 impl Chat {
@@ -41,6 +50,10 @@ impl Chat {
             engine,
             history: Vec::new(),
             sampling: Sampling::default(),
+            tools: Toolbox::default(),
+            tool_choice: ToolChoice::Auto,
+            parallel_tool_calls: false,
+            max_tool_rounds: tools::ROUNDS,
         }
     }
 
@@ -115,32 +128,34 @@ impl Chat {
 
     /// Has the conversation continued by the model, or taken back by `undo`.
     fn reply(&mut self, undo: Undo) -> Result<Reply, Error> {
-        match self.engine.generate(self.request()) {
-            Ok(reply) => {
-                let complete = reply.stop_reason != StopReason::Cancelled;
-                self.end(Said::of(&reply), complete, undo);
-                Ok(reply)
-            }
-            Err(error) => {
-                self.end(Said::default(), false, undo);
-                Err(error)
+        let mut rounds = 0;
+        loop {
+            match self.engine.generate(self.request(rounds)) {
+                Ok(reply) if self.is_to_go_on(&reply) => {
+                    self.run_tools(&reply, || false);
+                    rounds += 1;
+                }
+                Ok(reply) => {
+                    self.end(Said::of(&reply), Self::is_complete(&reply), undo);
+                    return Ok(reply);
+                }
+                Err(error) => {
+                    self.end(Said::default(), false, undo);
+                    return Err(error);
+                }
             }
         }
     }
 
     /// As [`Chat::reply`], as it comes.
     fn reply_as_stream(&mut self, undo: Undo) -> Result<ChatStream<'_>, Error> {
-        match self.engine.stream(self.request()) {
+        match self.engine.stream(self.request(0)) {
             Ok(stream) => Ok(ChatStream::new(self, stream, undo)),
             Err(error) => {
                 self.end(Said::default(), false, undo);
                 Err(error)
             }
         }
-    }
-
-    fn request(&self) -> Request {
-        Request::chat(self.history.clone()).sampling(self.sampling.clone())
     }
 
     /// Ends a turn: with what was said, or as if it had not been.

@@ -92,6 +92,7 @@ impl PromptCounter {
         Prompter {
             tokenizer: &self.tokenizer,
             template: &self.template,
+            tools: &[],
             tags: None,
             vocab_size: self.tokenizer.vocab_size(),
             max_context: usize::MAX,

@@ -2,24 +2,25 @@
 
 use std::sync::{Arc, OnceLock};
 
-use tercel_text::grammar::{Grammar, GrammarError, Grammars, Mask};
+use tercel_text::grammar::{GrammarError, Grammars, Mask};
 use tercel_text::{PromptEnd, ThinkTags, Tokenizer};
 
 use super::{Guide, Masks};
 use crate::error::Error;
 use crate::sampling::Settings;
 use crate::thinking::Thinking;
+use crate::tools::Bound;
 
 /// Made when the first reply is to keep to a grammar.
 #[derive(Default)]
 pub(crate) struct Guides(OnceLock<Result<(Grammars, Masks), GrammarError>>);
 
 impl Guides {
-    /// What leads a reply along a grammar, after a prompt that ends so.
+    /// What leads a reply along what it is bound to, after a prompt that ends so.
     pub(crate) fn lead(
         &self,
         tokenizer: &Arc<Tokenizer>,
-        grammar: &Grammar,
+        bound: &Bound<'_>,
         tags: Option<ThinkTags>,
         end: PromptEnd,
         settings: &Settings,
@@ -36,7 +37,10 @@ impl Guides {
             Ok((grammars, Masks::start()))
         });
         let (grammars, masks) = made.as_ref().map_err(Clone::clone)?;
-        let constraint = grammars.compile(grammar)?;
+        let constraint = match bound {
+            Bound::Answer(grammar) => grammars.compile(grammar)?,
+            Bound::Tools(tools) => grammars.compile_tools(tools)?,
+        };
         // A thought that the model begins itself, with a token of its own.
         let opens = tags.filter(|_| end == PromptEnd::Plain && settings.thinking != Thinking::Off);
         let opens = opens.and_then(|tags| tokenizer.id(tags.open()));

@@ -262,8 +262,9 @@ impl TextRunner {
         for event in stream.by_ref() {
             match event {
                 Ok(Event::Delta { text, .. }) => on_text(&text),
-                Ok(Event::Thinking { .. } | Event::Logprobs { .. }) => {}
                 Ok(Event::Done(reply)) => result = Ok(reply),
+                // Nothing of a thought, and a runner has no tools.
+                Ok(_) => {}
                 Err(error) => result = Err(error.into()),
             }
         }

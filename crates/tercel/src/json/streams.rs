@@ -196,11 +196,12 @@ impl Chunks {
                 self.index += 1;
                 (Some(Ok(chunk)), false)
             }
-            Some(Ok(Event::Thinking { .. } | Event::Logprobs { .. })) => (None, false),
             Some(Ok(Event::Done(reply))) => (
                 Some(Ok(to_value(&StreamChunk::last(self.index, &reply)))),
                 true,
             ),
+            // Nothing of a thought, and a runner has no tools.
+            Some(Ok(_)) => (None, false),
             Some(Err(error)) => (Some(Err(JsonError::from(error).into_value())), true),
             None => (None, true),
         };

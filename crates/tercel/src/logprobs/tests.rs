@@ -29,6 +29,7 @@ fn read(engine: &Engine, request: Request) -> (Reply, Vec<TokenLogprob>) {
                 assert_eq!(reply.tokens.len(), said.len());
                 return (reply, said);
             }
+            event => panic!("{event:?}"),
         }
     }
     panic!("the stream ended without a reply");

@@ -11,6 +11,8 @@ fn reply(stop_reason: StopReason) -> Reply {
     Reply {
         text: String::new(),
         thinking: None,
+        tool_calls: Vec::new(),
+        tool_parse_error: None,
         tokens: Vec::new(),
         logprobs: Vec::new(),
         stop_reason,

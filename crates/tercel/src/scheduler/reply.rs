@@ -14,6 +14,7 @@ use crate::pipe::Sender;
 use crate::reply::{Event, Reply, StopReason};
 use crate::sampler::{InvalidLogits, Sampler};
 use crate::speculate::Speculation;
+use crate::tools::Calls;
 
 /// A reply, and all it takes to go on with it.
 pub(super) struct Writing {
@@ -23,6 +24,8 @@ pub(super) struct Writing {
     closing: Vec<TokenId>,
     /// What leads it along a grammar.
     guide: Option<Guide>,
+    /// What reads its calls of tools.
+    calls: Option<Calls>,
     pub(super) sampler: Sampler,
     pub(super) speculation: Speculation,
     /// How the guesses of a smaller model do.
@@ -55,6 +58,7 @@ impl Writing {
             terms,
             logprobs,
             mut guide,
+            mut calls,
             events,
             ..
         } = request;
@@ -65,6 +69,11 @@ impl Writing {
         reply.usage.prompt_tokens = prompt.len();
         reply.usage.cached_tokens = cached;
         reply.timings.set_start(started - events.accepted());
+        let mut text = ReplyStream::new(tags, end, &reply.settings.stop);
+        if let Some(calls) = &mut calls {
+            calls.begin(reply.settings.seed, &prompt);
+            text = text.with_calls(calls.format());
+        }
         let mut sampler = Sampler::default();
         sampler.begin(&reply.settings, &prompt);
         let most = reply.settings.max_new_tokens.min(1024);
@@ -73,10 +82,11 @@ impl Writing {
             reply.logprobs.reserve(most);
         }
         let writing = Self {
-            text: ReplyStream::new(tags, end, &reply.settings.stop),
+            text,
             reply,
             closing,
             guide,
+            calls,
             sampler,
             speculation: Speculation::new(terms.speculation),
             drafting: Speculation::new(terms.speculation),
@@ -234,7 +244,7 @@ impl Writing {
             reply.usage.thinking_tokens = reply.tokens.len();
         }
         let stopped = piece.stopped;
-        let mut events = split(piece, token_index, reply).peekable();
+        let mut events = split(piece, token_index, reply, self.calls.as_mut()).peekable();
         if events.peek().is_some() {
             self.send_logprobs();
         }
@@ -247,6 +257,8 @@ impl Writing {
         if let Some(stop) = stopped {
             reply.stop_sequence = reply.settings.stop.get(stop).cloned();
             Some(StopReason::StopSequence)
+        } else if self.calls.as_ref().is_some_and(Calls::are_enough) {
+            Some(StopReason::ToolCall)
         } else if reply.tokens.len() >= reply.settings.max_new_tokens {
             Some(if self.is_capped {
                 StopReason::ResourceLimit
@@ -299,10 +311,20 @@ impl Writing {
         } else {
             self.text.finish()
         };
-        // At the end the rest is thought or answer, never both.
         let token_index = reply.tokens.len().saturating_sub(1);
-        let last = split(rest, token_index, &mut reply).next();
+        let last = split(rest, token_index, &mut reply, self.calls.as_mut());
+        let mut last: Vec<Event> = last.collect();
         reply.stop_reason = reason;
+        if let Some(calls) = &mut self.calls {
+            let (text, events) = calls.finish(token_index);
+            reply.text.push_str(&text);
+            last.extend(events);
+            reply.tool_calls = calls.whole();
+            reply.tool_parse_error = calls.error();
+            if reason == StopReason::Eos && !reply.tool_calls.is_empty() {
+                reply.stop_reason = StopReason::ToolCall;
+            }
+        }
         reply.usage.generated_tokens = reply.tokens.len();
         let accepted = self.events.accepted();
         let timings = &mut reply.timings;
@@ -314,7 +336,12 @@ impl Writing {
         }
         timings.total_seconds = (now - accepted).as_secs_f64();
         timings.set_rates(&reply.usage);
-        self.events.finish(last, Ok(reply));
+        let end = last.pop();
+        for event in last {
+            // Whether anyone reads it makes no difference any more.
+            let _ = self.events.send(event);
+        }
+        self.events.finish(end, Ok(reply));
     }
 }
 
@@ -354,9 +381,9 @@ fn split(
     piece: ReplyPiece,
     token_index: usize,
     reply: &mut Reply,
+    calls: Option<&mut Calls>,
 ) -> impl Iterator<Item = Event> + use<> {
     let ReplyPiece { thought, text, .. } = piece;
-    reply.text.push_str(&text);
     if !thought.is_empty() {
         reply.thinking.get_or_insert_default().push_str(&thought);
     }
@@ -364,6 +391,13 @@ fn split(
         text: thought,
         token_index,
     });
-    let delta = (!text.is_empty()).then_some(Event::Delta { text, token_index });
-    thinking.into_iter().chain(delta)
+    let (text, events) = match calls {
+        Some(calls) => calls.push(&text, token_index),
+        None => (text, Vec::new()),
+    };
+    reply.text.push_str(&text);
+    // The events of calls have the text among them.
+    let is_told = !events.is_empty() || text.is_empty();
+    let delta = (!is_told).then_some(Event::Delta { text, token_index });
+    thinking.into_iter().chain(delta).chain(events)
 }

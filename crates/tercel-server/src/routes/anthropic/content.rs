@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde::de::value::SeqAccessDeserializer;
 use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
 use serde_json::{Map, Value};
-use tercel::{Error, Message, Role, parse_role};
+use tercel::{Error, Message, Role, ToolCall, parse_role};
 use utoipa::ToSchema;
 
 use crate::error::ApiError;
@@ -36,13 +36,27 @@ pub(super) enum Content {
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 #[schema(as = anthropic::Block)]
 pub(super) struct Block {
-    /// `text`, or `thinking` of an earlier reply.
+    /// `text`; `thinking` and `tool_use` of an earlier reply; `tool_result`.
     #[serde(rename = "type")]
     kind: String,
     /// What is said, in a block of type `text`.
     text: Option<String>,
     /// What the model thought, in a block of type `thinking`.
     thinking: Option<String>,
+    /// Of a `tool_use`: what the result names.
+    id: Option<String>,
+    /// Of a `tool_use`: the tool.
+    name: Option<String>,
+    /// Of a `tool_use`: the arguments.
+    input: Option<Value>,
+    /// Of a `tool_result`: the call.
+    tool_use_id: Option<String>,
+    /// Of a `tool_result`: what the tool gave.
+    #[schema(no_recursion)]
+    content: Option<Content>,
+    /// Of a `tool_result`: whether the tool failed, which its content has to say.
+    #[expect(dead_code, reason = "models are told by the content")]
+    is_error: Option<bool>,
     /// Goes with a thought; it is not checked.
     #[expect(
         dead_code,
@@ -87,21 +101,10 @@ pub(super) fn conversation(
         let said = turn
             .content
             .read(role, &format!("messages[{index}].content"))?;
-        match messages.last_mut() {
-            Some(last) if last.role == role => {
-                last.content.push('\n');
-                last.content.push_str(&said.text);
-                last.reasoning_content = joined(last.reasoning_content.take(), said.thought);
-            }
-            _ => {
-                let mut message = Message::new(role, said.text);
-                message.reasoning_content = said.thought;
-                messages.push(message);
-            }
-        }
+        said.add_to(&mut messages, role);
     }
     match messages.last() {
-        Some(last) if last.role == Role::User => Ok(messages),
+        Some(last) if matches!(last.role, Role::User | Role::Tool) => Ok(messages),
         _ => Err(ApiError::unsupported(
             "messages",
             "the last message must be the user's: a reply that is begun is not supported",
@@ -110,9 +113,39 @@ pub(super) fn conversation(
 }
 
 /// What one turn says.
+#[derive(Default)]
 struct Said {
     text: String,
     thought: Option<String>,
+    calls: Vec<ToolCall>,
+    /// What tools gave, which comes before the text.
+    results: Vec<Message>,
+}
+
+impl Said {
+    fn add_to(self, messages: &mut Vec<Message>, role: Role) {
+        let is_result_alone = !self.results.is_empty() && self.text.is_empty();
+        messages.extend(self.results);
+        if is_result_alone {
+            return;
+        }
+        match messages.last_mut() {
+            Some(last) if last.role == role => {
+                if !last.content.is_empty() && !self.text.is_empty() {
+                    last.content.push('\n');
+                }
+                last.content.push_str(&self.text);
+                last.reasoning_content = joined(last.reasoning_content.take(), self.thought);
+                last.tool_calls.extend(self.calls);
+            }
+            _ => {
+                let mut message = Message::new(role, self.text);
+                message.reasoning_content = self.thought;
+                message.tool_calls = self.calls;
+                messages.push(message);
+            }
+        }
+    }
 }
 
 impl Content {
@@ -121,19 +154,22 @@ impl Content {
             Self::Text(text) => {
                 return Ok(Said {
                     text,
-                    thought: None,
+                    ..Said::default()
                 });
             }
             Self::Blocks(blocks) => blocks,
         };
-        let (mut texts, mut thought) = (Vec::with_capacity(blocks.len()), None);
+        let mut texts = Vec::with_capacity(blocks.len());
+        let mut said = Said::default();
         for (index, block) in blocks.into_iter().enumerate() {
             let path = format!("{path}[{index}]");
             match (&*block.kind, role) {
                 ("text", _) => texts.push(block.text(&path)?),
                 ("thinking", Role::Assistant) => {
-                    thought = joined(thought, Some(block.thought(&path)?));
+                    said.thought = joined(said.thought.take(), Some(block.thought(&path)?));
                 }
+                ("tool_use", Role::Assistant) => said.calls.push(block.call(&path)?),
+                ("tool_result", Role::User) => said.results.push(block.result(&path)?),
                 (kind, _) => {
                     let message = format!(
                         "blocks of type `{kind}` are not supported in a message of the {}",
@@ -143,32 +179,71 @@ impl Content {
                 }
             }
         }
-        Ok(Said {
-            text: texts.join("\n"),
-            thought,
-        })
+        said.text = texts.join("\n");
+        Ok(said)
     }
 }
 
 impl Block {
     fn text(self, path: &str) -> Result<String, ApiError> {
-        self.holds_only("thinking", self.thinking.is_some(), path)?;
+        self.holds_only(&["text"], path)?;
         self.text.ok_or_else(|| missing(path, "text"))
     }
 
     fn thought(self, path: &str) -> Result<String, ApiError> {
-        self.holds_only("text", self.text.is_some(), path)?;
+        self.holds_only(&["thinking"], path)?;
         self.thinking.ok_or_else(|| missing(path, "thinking"))
     }
 
-    fn holds_only(&self, other: &str, has_other: bool, path: &str) -> Result<(), ApiError> {
+    fn call(self, path: &str) -> Result<ToolCall, ApiError> {
+        self.holds_only(&["id", "name", "input"], path)?;
+        let id = self.id.ok_or_else(|| missing(path, "id"))?;
+        let name = self.name.ok_or_else(|| missing(path, "name"))?;
+        match self.input {
+            Some(input @ Value::Object(_)) => Ok(ToolCall::new(name, input).with_id(id)),
+            Some(_) => {
+                let at = format!("{path}.input");
+                let message = format!("`{at}` must be an object");
+                Err(ApiError::invalid(at, message))
+            }
+            None => Err(missing(path, "input")),
+        }
+    }
+
+    fn result(self, path: &str) -> Result<Message, ApiError> {
+        self.holds_only(&["tool_use_id", "content"], path)?;
+        let id = self
+            .tool_use_id
+            .ok_or_else(|| missing(path, "tool_use_id"))?;
+        let content = match self.content {
+            // Its blocks are texts, as those of a system message are.
+            Some(content) => content.read(Role::System, &format!("{path}.content"))?.text,
+            None => String::new(),
+        };
+        Ok(Message::tool(content).answering(id))
+    }
+
+    /// Refuses what belongs to blocks of other types.
+    fn holds_only(&self, own: &[&str], path: &str) -> Result<(), ApiError> {
+        let given = [
+            ("text", self.text.is_some()),
+            ("thinking", self.thinking.is_some()),
+            ("id", self.id.is_some()),
+            ("name", self.name.is_some()),
+            ("input", self.input.is_some()),
+            ("tool_use_id", self.tool_use_id.is_some()),
+            ("content", self.content.is_some()),
+        ];
+        let other = given
+            .into_iter()
+            .find(|(field, is_given)| *is_given && !own.contains(field));
         let citations = self.citations.as_ref();
         let cites = citations.is_some_and(|it| !it.is_null() && *it != Value::Array(Vec::new()));
-        let unknown = match self.others.keys().next() {
-            Some(name) => name,
-            None if has_other => other,
-            None if cites => "citations",
-            None => return Ok(()),
+        let unknown = match (self.others.keys().next(), other) {
+            (Some(name), _) => name,
+            (None, Some((other, _))) => other,
+            (None, None) if cites => "citations",
+            (None, None) => return Ok(()),
         };
         Err(ApiError::unsupported(
             format!("{path}.{unknown}"),
@@ -294,6 +369,37 @@ mod tests {
     }
 
     #[test]
+    fn calls_and_results_become_messages() {
+        let call =
+            |id: &str| json!({"type": "tool_use", "id": id, "name": "add", "input": {"a": 1}});
+        let gave = |id: &str, content: Value| json!({"type": "tool_result", "tool_use_id": id, "content": content, "is_error": false});
+        let turns = json!([
+            {"role": "user", "content": "q"},
+            {"role": "assistant", "content": [{"type": "text", "text": "I add."}, call("c1"), call("c2")]},
+            {"role": "user", "content": [
+                gave("c1", json!("3")),
+                gave("c2", json!([{"type": "text", "text": "4"}])),
+                {"type": "text", "text": "and?"},
+            ]},
+            {"role": "assistant", "content": [call("c3")]},
+            {"role": "user", "content": [gave("c3", json!("5"))]},
+        ]);
+        let called = |id: &str| ToolCall::new("add", json!({"a": 1})).with_id(id);
+        let want = vec![
+            Message::user("q"),
+            Message::assistant("I add.")
+                .with_tool_call(called("c1"))
+                .with_tool_call(called("c2")),
+            Message::tool("3").answering("c1"),
+            Message::tool("4").answering("c2"),
+            Message::user("and?"),
+            Message::assistant("").with_tool_call(called("c3")),
+            Message::tool("5").answering("c3"),
+        ];
+        assert_eq!(read(Value::Null, turns), Ok(want));
+    }
+
+    #[test]
     fn what_is_not_supported_is_named_by_its_path() {
         let with = |block: Value| user(json!([{"type": "text", "text": "a"}, block]));
         for (turns, code, param) in [
@@ -304,9 +410,9 @@ mod tests {
                 "messages[0].content[1].type",
             ),
             (
-                with(json!({"type": "tool_result", "tool_use_id": "t", "content": "x"})),
-                "unsupported_parameter",
-                "messages[0].content[1].type",
+                with(json!({"type": "tool_result", "content": "x"})),
+                "invalid_request",
+                "messages[0].content[1].tool_use_id",
             ),
             (
                 with(json!({"type": "thinking", "thinking": "x"})),

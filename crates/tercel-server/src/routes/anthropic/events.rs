@@ -7,7 +7,7 @@ use super::reply::{Ending, MessageReply, ReplyBlock};
 use crate::error::ApiError;
 use crate::ids::RequestId;
 use crate::stream::{Encoder, Sse};
-use crate::work::{Finished, Piece};
+use crate::work::{Begun, CallPiece, Finished, Piece};
 
 /// Makes events of one reply.
 pub(super) struct Events {
@@ -18,13 +18,16 @@ pub(super) struct Events {
     open: Option<Kind>,
     /// Blocks that were begun.
     blocks: usize,
-    has_text: bool,
+    /// Whether there is what every reply has: a text or a call.
+    is_answered: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Thinking,
     Text,
+    /// One of the reply's calls.
+    Call(usize),
 }
 
 impl Events {
@@ -34,21 +37,26 @@ impl Events {
             empty,
             open: None,
             blocks: 0,
-            has_text: false,
+            is_answered: false,
         }
     }
 
-    /// Makes `kind` the block that is being sent, and gives its index.
-    fn enter(&mut self, kind: Kind, out: &mut Vec<u8>) -> usize {
+    /// Makes `kind` the block that is being sent, and gives its index. A call has a beginning.
+    fn enter(&mut self, kind: Kind, begun: Option<Begun>, out: &mut Vec<u8>) -> usize {
         if self.open != Some(kind) {
             self.close(out);
             let text = String::new();
-            let block = match kind {
-                Kind::Thinking => ReplyBlock::Thinking {
+            let block = match (kind, begun) {
+                (Kind::Thinking, _) => ReplyBlock::Thinking {
                     thinking: text,
                     signature: "",
                 },
-                Kind::Text => ReplyBlock::Text { text },
+                (Kind::Call(_), Some(Begun { id, name })) => ReplyBlock::ToolUse {
+                    id,
+                    name,
+                    input: json!({}),
+                },
+                (Kind::Text | Kind::Call(_), _) => ReplyBlock::Text { text },
             };
             let event = json!({
                 "type": "content_block_start",
@@ -58,7 +66,7 @@ impl Events {
             Sse::event("content_block_start", &event, out);
             self.open = Some(kind);
             self.blocks += 1;
-            self.has_text |= kind == Kind::Text;
+            self.is_answered |= kind != Kind::Thinking;
         }
         self.blocks.saturating_sub(1)
     }
@@ -72,8 +80,8 @@ impl Events {
     }
 
     fn ended(&mut self, ending: &Ending, out: &mut Vec<u8>) {
-        if !self.has_text {
-            self.enter(Kind::Text, out);
+        if !self.is_answered {
+            self.enter(Kind::Text, None, out);
         }
         self.close(out);
         let event = json!({
@@ -97,16 +105,30 @@ impl Encoder for Events {
     }
 
     fn piece(&mut self, _index: usize, piece: Piece, out: &mut Vec<u8>) {
-        let (kind, delta) = match piece {
+        let (kind, begun, delta) = match piece {
             Piece::Thinking(text) => (
                 Kind::Thinking,
+                None,
                 json!({"type": "thinking_delta", "thinking": text}),
             ),
-            Piece::Text(text) => (Kind::Text, json!({"type": "text_delta", "text": text})),
+            Piece::Text(text) => (
+                Kind::Text,
+                None,
+                json!({"type": "text_delta", "text": text}),
+            ),
+            Piece::Call(CallPiece {
+                index,
+                begun,
+                arguments,
+            }) => (
+                Kind::Call(index),
+                begun,
+                json!({"type": "input_json_delta", "partial_json": arguments}),
+            ),
             // The protocol cannot ask for them.
             Piece::Logprobs(_) | Piece::Done(_) => return,
         };
-        let index = self.enter(kind, out);
+        let index = self.enter(kind, begun, out);
         let event = json!({"type": "content_block_delta", "index": index, "delta": delta});
         Sse::event("content_block_delta", &event, out);
     }
@@ -230,6 +252,48 @@ mod tests {
         let delta = json!({"stop_reason": "stop_sequence", "stop_sequence": "x"});
         assert_eq!(events[9]["delta"], delta);
         assert_eq!(events[9]["usage"]["cache_read_input_tokens"], 3);
+    }
+
+    #[test]
+    fn each_call_is_a_block_whose_arguments_come_in_pieces() {
+        let call = |index, name: Option<&str>, arguments: &str| {
+            let begun = name.map(|name| Begun {
+                id: format!("c{index}"),
+                name: name.to_owned(),
+            });
+            Piece::Call(CallPiece {
+                index,
+                begun,
+                arguments: arguments.to_owned(),
+            })
+        };
+        let events = reply(&[
+            Piece::Text("a".into()),
+            call(0, Some("add"), "{"),
+            call(0, None, "}"),
+            call(1, Some("now"), "{}"),
+        ]);
+        let blocks: Vec<&Value> = events
+            .iter()
+            .filter(|event| event["type"] == "content_block_start")
+            .map(|event| &event["content_block"])
+            .collect();
+        assert_eq!(
+            blocks,
+            [
+                &json!({"type": "text", "text": ""}),
+                &json!({"type": "tool_use", "id": "c0", "name": "add", "input": {}}),
+                &json!({"type": "tool_use", "id": "c1", "name": "now", "input": {}}),
+            ]
+        );
+        let deltas = events.iter().filter(|event| event["index"] == 1);
+        let deltas: Vec<&Value> = deltas
+            .map(|event| &event["delta"]["partial_json"])
+            .collect();
+        assert_eq!(
+            deltas,
+            [&Value::Null, &json!("{"), &json!("}"), &Value::Null]
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod error;
 mod events;
 mod reply;
 mod request;
+mod tools;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};

@@ -1,7 +1,8 @@
 //! Replies in Anthropic's form, in one piece.
 
 use serde::Serialize;
-use tercel::StopReason;
+use serde_json::Value;
+use tercel::{StopReason, ToolCall};
 use utoipa::ToSchema;
 
 use crate::routes::whole::Whole;
@@ -19,7 +20,7 @@ pub(super) struct MessageReply {
     role: &'static str,
     model: String,
     content: Vec<ReplyBlock>,
-    /// `end_turn`, `max_tokens`, `stop_sequence`, or `refusal` where a filter changed the reply.
+    /// `end_turn`, `tool_use`, `max_tokens`, `stop_sequence`, or `refusal` where a filter changed the reply.
     stop_reason: Option<&'static str>,
     stop_sequence: Option<String>,
     usage: ReplyUsage,
@@ -40,6 +41,14 @@ pub(super) enum ReplyBlock {
     },
     /// What it answered.
     Text { text: String },
+    /// A tool that it calls.
+    ToolUse {
+        id: String,
+        name: String,
+        /// The arguments.
+        #[schema(value_type = Object)]
+        input: Value,
+    },
 }
 
 /// Tokens of a request.
@@ -121,7 +130,7 @@ impl MessageReply {
         } = whole;
         let ending = Ending::of(&finished);
         Self {
-            content: blocks(thinking, finished.text),
+            content: blocks(thinking, finished.text, &finished.reply.tool_calls),
             stop_reason: Some(ending.stop_reason),
             stop_sequence: ending.stop_sequence,
             usage: ending.usage,
@@ -131,22 +140,27 @@ impl MessageReply {
     }
 }
 
-/// A thought where there is one, and always a text, since clients take the first one unasked.
-fn blocks(thinking: String, text: String) -> Vec<ReplyBlock> {
+/// A thought where there is one, a text, and what is called. Without a call there is always a text,
+/// since clients take the first one unasked.
+fn blocks(thinking: String, text: String, calls: &[ToolCall]) -> Vec<ReplyBlock> {
     let signature = "";
     let thought = (!thinking.is_empty()).then_some(ReplyBlock::Thinking {
         thinking,
         signature,
     });
-    thought
-        .into_iter()
-        .chain([ReplyBlock::Text { text }])
-        .collect()
+    let text = (calls.is_empty() || !text.is_empty()).then_some(ReplyBlock::Text { text });
+    let calls = calls.iter().map(|call| ReplyBlock::ToolUse {
+        id: call.id.clone().unwrap_or_default(),
+        name: call.name.clone(),
+        input: call.arguments.clone(),
+    });
+    thought.into_iter().chain(text).chain(calls).collect()
 }
 
 fn stop_reason(reason: StopReason) -> &'static str {
     match reason {
         StopReason::Eos => "end_turn",
+        StopReason::ToolCall => "tool_use",
         StopReason::StopSequence => "stop_sequence",
         // The block `tercel` tells a reply that was cut off from one that was long enough.
         _ => "max_tokens",
@@ -164,8 +178,8 @@ mod tests {
         let text = |text: &str| ReplyBlock::Text {
             text: text.to_owned(),
         };
-        assert_eq!(blocks(String::new(), String::new()), [text("")]);
-        let both = blocks("hm".to_owned(), "a".to_owned());
+        assert_eq!(blocks(String::new(), String::new(), &[]), [text("")]);
+        let both = blocks("hm".to_owned(), "a".to_owned(), &[]);
         let both = serde_json::to_value(both).expect("JSON");
         assert_eq!(
             both,
@@ -177,9 +191,22 @@ mod tests {
     }
 
     #[test]
+    fn calls_come_last_and_need_no_text() {
+        let call = ToolCall::new("add", json!({"a": 1})).with_id("c1");
+        for (said, count) in [("", 1), ("a", 2)] {
+            let blocks = blocks(String::new(), said.to_owned(), std::slice::from_ref(&call));
+            let blocks = serde_json::to_value(blocks).expect("JSON");
+            let blocks = blocks.as_array().expect("a list");
+            let last = json!({"type": "tool_use", "id": "c1", "name": "add", "input": {"a": 1}});
+            assert_eq!((blocks.len(), blocks.last()), (count, Some(&last)));
+        }
+    }
+
+    #[test]
     fn ends_have_anthropics_words() {
         for (reason, expected) in [
             (StopReason::Eos, "end_turn"),
+            (StopReason::ToolCall, "tool_use"),
             (StopReason::StopSequence, "stop_sequence"),
             (StopReason::MaxNewTokens, "max_tokens"),
             (StopReason::ContextFull, "max_tokens"),

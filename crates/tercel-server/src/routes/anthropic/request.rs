@@ -6,6 +6,7 @@ use tercel::{Sampling, Thinking};
 use utoipa::ToSchema;
 
 use super::content::{Content, Turn, conversation};
+use super::tools::{self, ToolChoiceSpec, ToolSpec};
 use crate::error::ApiError;
 use crate::routes::ranges;
 use crate::work::{Ask, Input};
@@ -39,10 +40,9 @@ pub(super) struct MessagesRequest {
     /// Accepted without effect: what begins alike is kept anyway.
     #[expect(dead_code, reason = "the cache needs no marks")]
     cache_control: Option<Value>,
-    /// Must be empty.
-    tools: Option<Vec<Value>>,
-    /// Must be left out.
-    tool_choice: Option<Value>,
+    /// What the model may call.
+    tools: Option<Vec<ToolSpec>>,
+    tool_choice: Option<ToolChoiceSpec>,
     /// Must be left out.
     output_config: Option<Value>,
 }
@@ -59,10 +59,9 @@ pub(super) struct CountTokensRequest {
     /// Accepted without effect.
     #[expect(dead_code, reason = "the cache needs no marks")]
     cache_control: Option<Value>,
-    /// Must be empty.
-    tools: Option<Vec<Value>>,
-    /// Must be left out.
-    tool_choice: Option<Value>,
+    /// What the model may call.
+    tools: Option<Vec<ToolSpec>>,
+    tool_choice: Option<ToolChoiceSpec>,
     /// Must be left out.
     output_config: Option<Value>,
 }
@@ -121,7 +120,7 @@ impl MessagesRequest {
     /// # Errors
     /// What is not supported or out of range, by name.
     pub(super) fn into_ask(self) -> Result<Ask, ApiError> {
-        refuse_tools(self.tools.as_deref(), self.tool_choice.as_ref())?;
+        let tools = tools::read(self.tools, self.tool_choice)?;
         refuse_output_config(self.output_config.as_ref())?;
         let messages = conversation(self.system, self.messages)?;
         if let Some(temperature) = self.temperature
@@ -130,6 +129,7 @@ impl MessagesRequest {
             return Err(ranges::out_of_range("temperature", temperature, "0 to 1"));
         }
         let mut ask = Ask::new(Some(self.model), Input::Chat(messages));
+        ask.tools = tools;
         let sampling = &mut ask.sampling;
         sampling.max_new_tokens = Some(self.max_tokens);
         sampling.temperature = self.temperature;
@@ -160,10 +160,11 @@ impl CountTokensRequest {
     /// # Errors
     /// As [`MessagesRequest::into_ask`].
     pub(super) fn into_ask(self) -> Result<Ask, ApiError> {
-        refuse_tools(self.tools.as_deref(), self.tool_choice.as_ref())?;
+        let tools = tools::read(self.tools, self.tool_choice)?;
         refuse_output_config(self.output_config.as_ref())?;
         let messages = conversation(self.system, self.messages)?;
         let mut ask = Ask::new(Some(self.model), Input::Chat(messages));
+        ask.tools = tools;
         if let Some(thinking) = self.thinking {
             thinking.apply(&mut ask.sampling)?;
         }
@@ -191,22 +192,6 @@ impl ThinkingConfig {
         sampling.thinking = Some(thinking);
         sampling.max_thinking_tokens = budget;
         Ok(())
-    }
-}
-
-fn refuse_tools(tools: Option<&[Value]>, choice: Option<&Value>) -> Result<(), ApiError> {
-    if tools.is_some_and(|tools| !tools.is_empty()) {
-        return Err(ApiError::unsupported("tools", "tools are not supported"));
-    }
-    // Without tools, `auto` and `none` say what is so anyway.
-    let kind = choice.and_then(|choice| choice.get("type")?.as_str());
-    match choice {
-        None | Some(Value::Null) => Ok(()),
-        Some(_) if matches!(kind, Some("auto" | "none")) => Ok(()),
-        Some(_) => Err(ApiError::unsupported(
-            "tool_choice",
-            "tools are not supported",
-        )),
     }
 }
 
@@ -311,13 +296,13 @@ mod tests {
                 "service_tier",
             ),
             (
-                json!({"tools": [{"name": "t"}]}),
+                json!({"tools": [{"name": "t", "type": "web_search_20250305"}]}),
                 "unsupported_parameter",
-                "tools",
+                "tools[0].type",
             ),
             (
-                json!({"tool_choice": {"type": "any"}}),
-                "unsupported_parameter",
+                json!({"tool_choice": {"type": "any", "other": 1}}),
+                "invalid_request",
                 "tool_choice",
             ),
             (

@@ -59,7 +59,7 @@ async fn pump(app: Shared, mut running: Running, queue: Arc<Queue>) {
         match piece {
             Some(Ok(Piece::Text(text))) => queue.push(Kind::Text, text),
             Some(Ok(Piece::Thinking(text))) => queue.push(Kind::Thinking, text),
-            Some(Ok(Piece::Logprobs(_))) => {}
+            Some(Ok(Piece::Call(_) | Piece::Logprobs(_))) => {}
             Some(Ok(Piece::Done(finished))) => {
                 Lines::footer(&finished, queue.dropped(), &mut last);
                 break;

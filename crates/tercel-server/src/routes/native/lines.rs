@@ -96,7 +96,7 @@ impl Encoder for Lines {
             Piece::Text(text) => Self::delta(&text, out),
             Piece::Thinking(text) => Self::thinking(&text, out),
             // Not asked for here.
-            Piece::Logprobs(_) | Piece::Done(_) => {}
+            Piece::Call(_) | Piece::Logprobs(_) | Piece::Done(_) => {}
         }
     }
 

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
+use serde_json::Value;
 use tercel::TokenLogprob;
 use utoipa::ToSchema;
 
@@ -50,6 +51,28 @@ pub(super) struct RecordMessage {
     /// What the model thought before it answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     thinking: Option<String>,
+    /// What it calls, whole.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<RecordCall>,
+}
+
+/// A call of a tool.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = ollama::RecordCall)]
+pub(super) struct RecordCall {
+    id: String,
+    function: RecordFunction,
+}
+
+/// What is called.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = ollama::RecordFunction)]
+pub(super) struct RecordFunction {
+    /// Which call of the reply.
+    index: usize,
+    name: String,
+    #[schema(value_type = Object)]
+    arguments: Value,
 }
 
 /// How likely a token was.
@@ -143,7 +166,12 @@ impl Records {
     pub(super) fn whole(mut self, whole: Whole) -> Record {
         self.logprobs = whole.logprobs;
         let ending = self.ending(&whole.finished);
-        self.record(whole.finished.text, whole.thinking, Some(ending))
+        let calls = calls(&whole.finished);
+        let mut record = self.record(whole.finished.text, whole.thinking, Some(ending));
+        if let Some(message) = &mut record.message {
+            message.tool_calls = calls;
+        }
+        record
     }
 
     /// The answer where nothing was asked; `reason` says what was done.
@@ -164,6 +192,7 @@ impl Records {
                     role: "assistant",
                     content: text,
                     thinking: thought,
+                    tool_calls: Vec::new(),
                 };
                 (Some(message), None, None)
             }
@@ -233,12 +262,21 @@ impl Encoder for Records {
             Piece::Text(text) => self.record(text, String::new(), None),
             Piece::Thinking(thought) => self.record(String::new(), thought, None),
             Piece::Logprobs(logprobs) => return self.logprobs.extend(logprobs),
-            Piece::Done(_) => return,
+            // They are told whole.
+            Piece::Call(_) | Piece::Done(_) => return,
         };
         line(&record, out);
     }
 
     fn done(&mut self, _index: usize, finished: &Finished, out: &mut Vec<u8>) {
+        let calls = calls(finished);
+        if !calls.is_empty() {
+            let mut record = self.record(String::new(), String::new(), None);
+            if let Some(message) = &mut record.message {
+                message.tool_calls = calls;
+            }
+            line(&record, out);
+        }
         let ending = self.ending(finished);
         line(
             &self.record(String::new(), String::new(), Some(ending)),
@@ -251,6 +289,20 @@ impl Encoder for Records {
     fn fail(&mut self, error: &ApiError, out: &mut Vec<u8>) {
         line(&OllamaError::from(error), out);
     }
+}
+
+/// The calls of a reply.
+fn calls(finished: &Finished) -> Vec<RecordCall> {
+    let calls = finished.reply.tool_calls.iter().enumerate();
+    let calls = calls.map(|(index, call)| RecordCall {
+        id: call.id.clone().unwrap_or_default(),
+        function: RecordFunction {
+            index,
+            name: call.name.clone(),
+            arguments: call.arguments.clone(),
+        },
+    });
+    calls.collect()
 }
 
 /// One line of JSON.

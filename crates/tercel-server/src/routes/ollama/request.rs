@@ -1,8 +1,8 @@
 //! What Ollama's clients ask of a model: a turn of a conversation, or the rest of a text.
 
 use serde::Deserialize;
-use serde_json::Value;
-use tercel::{ContextOverflow, Error, Grammar, Message, Role, Thinking, parse_role};
+use serde_json::{Map, Value};
+use tercel::{ContextOverflow, Error, Grammar, Message, Role, Thinking, ToolCall, parse_role};
 use utoipa::ToSchema;
 
 use super::keep_alive::{KeepAlive, Stay};
@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::error::ApiError;
 use crate::guard::OutputFilter;
 use crate::routes::ranges;
+use crate::routes::tools::{self, ToolSpec, is_function};
 use crate::work::{Ask, Input};
 
 /// A question to `/api/chat`.
@@ -21,8 +22,8 @@ pub(super) struct ChatRequest {
     model: String,
     /// Without any, the model is loaded, or unloaded where `keep_alive` is 0.
     messages: Option<Vec<ChatMessage>>,
-    /// Must be empty.
-    tools: Option<Vec<Value>>,
+    /// What the model may call.
+    tools: Option<Vec<ToolSpec>>,
     options: Option<Options>,
     /// What the answer must be: `json`, or JSON that this schema describes.
     format: Option<Value>,
@@ -84,17 +85,42 @@ pub(super) struct GenerateRequest {
 #[schema(as = ollama::ChatMessage)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ChatMessage {
-    /// `system`, `user` or `assistant`.
+    /// `system`, `user`, `assistant` or `tool`.
     role: String,
     content: Option<String>,
     /// What the model thought before it said this.
     thinking: Option<String>,
     /// Must be empty.
     images: Option<Vec<Value>>,
-    /// Must be empty.
-    tool_calls: Option<Vec<Value>>,
-    /// Must be left out.
+    /// The tools that the model called in this turn.
+    tool_calls: Option<Vec<Call>>,
+    /// The tool whose result this is.
     tool_name: Option<String>,
+    /// The call that this answers.
+    tool_call_id: Option<String>,
+}
+
+/// A call of a tool by the model, in an earlier turn.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[schema(as = ollama::Call)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Call {
+    id: Option<String>,
+    /// `function`.
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    function: CalledFunction,
+}
+
+/// What was called.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[schema(as = ollama::CalledFunction)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CalledFunction {
+    #[expect(dead_code, reason = "the order of calls says the same")]
+    index: Option<u64>,
+    name: String,
+    arguments: Map<String, Value>,
 }
 
 /// Whether the model is to think before it answers; left out, as its template has it.
@@ -140,7 +166,7 @@ impl ChatRequest {
     /// # Errors
     /// What is not supported or out of range, by name.
     pub(super) fn read(self, config: &Config) -> Result<Asked, ApiError> {
-        refuse_filled("tools", self.tools.as_deref())?;
+        let tools = tools::read(self.tools)?;
         let manner = Manner {
             options: self.options,
             format: self.format,
@@ -169,6 +195,7 @@ impl ChatRequest {
             ));
         }
         let mut question = manner.question(self.model, Input::Chat(messages), config)?;
+        question.ask.tools.list = tools;
         if self.truncate == Some(true) {
             question.ask.sampling.context_overflow = Some(ContextOverflow::DropOldestTurns);
         }
@@ -294,19 +321,25 @@ impl ChatMessage {
     fn read(self, index: usize) -> Result<Message, ApiError> {
         let at = |field: &str| format!("messages[{index}].{field}");
         refuse_filled(&at("images"), self.images.as_deref())?;
-        refuse_filled(&at("tool_calls"), self.tool_calls.as_deref())?;
-        if self.tool_name.is_some_and(|name| !name.is_empty()) {
-            return Err(ApiError::unsupported(
-                at("tool_name"),
-                "tools are not supported",
-            ));
-        }
         let role = parse_role(&self.role);
         let role = role.map_err(|error: Error| ApiError::from(error).about(at("role")))?;
-        if role == Role::Tool {
-            return Err(ApiError::unsupported(at("role"), "tools are not supported"));
-        }
         let mut message = Message::new(role, self.content.unwrap_or_default());
+        message.name = self.tool_name.filter(|name| !name.is_empty());
+        message.tool_call_id = self.tool_call_id;
+        for (nth, call) in self.tool_calls.into_iter().flatten().enumerate() {
+            let field = format!("tool_calls[{nth}]");
+            if role != Role::Assistant {
+                let message = "only an `assistant` calls tools";
+                return Err(ApiError::invalid(at(&field), message));
+            }
+            is_function(call.kind.as_deref(), &at(&format!("{field}.type")))?;
+            let CalledFunction {
+                name, arguments, ..
+            } = call.function;
+            let mut called = ToolCall::new(name, Value::Object(arguments));
+            called.id = call.id;
+            message.tool_calls.push(called);
+        }
         message.reasoning_content = self.thinking.filter(|thought| !thought.is_empty());
         Ok(message)
     }

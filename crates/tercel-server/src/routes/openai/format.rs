@@ -1,6 +1,6 @@
 //! `response_format`: what an answer must be.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tercel::Grammar;
 use utoipa::ToSchema;
@@ -23,8 +23,21 @@ pub(super) enum ResponseFormat {
     JsonSchema { json_schema: NamedSchema },
 }
 
+/// The same in the words of `/v1/responses`.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, ToSchema)]
+#[schema(as = openai::TextFormat)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub(super) enum TextFormat {
+    /// Any text.
+    Text {},
+    /// A JSON object.
+    JsonObject {},
+    /// JSON that a schema describes.
+    JsonSchema(NamedSchema),
+}
+
 /// A schema and its name.
-#[derive(Clone, Debug, PartialEq, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, ToSchema)]
 #[schema(as = openai::NamedSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NamedSchema {
@@ -32,13 +45,13 @@ pub(super) struct NamedSchema {
     #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-]+$")]
     name: String,
     /// Without effect.
-    #[serde(rename = "description")]
+    #[serde(rename = "description", skip_serializing_if = "Option::is_none")]
     _description: Option<String>,
     /// JSON Schema; left out, any JSON object. Keywords that cannot be kept to are refused.
     #[schema(value_type = Option<Object>)]
     schema: Option<Value>,
     /// The schema is kept to in any case.
-    #[serde(rename = "strict")]
+    #[serde(rename = "strict", skip_serializing_if = "Option::is_none")]
     _strict: Option<bool>,
 }
 
@@ -48,19 +61,41 @@ impl ResponseFormat {
     /// # Errors
     /// A name that is none.
     pub(super) fn grammar(self) -> Result<Option<Grammar>, ApiError> {
-        let NamedSchema { name, schema, .. } = match self {
-            Self::Text {} => return Ok(None),
-            Self::JsonObject {} => return Ok(Some(Grammar::Json)),
-            Self::JsonSchema { json_schema } => json_schema,
-        };
+        match self {
+            Self::Text {} => Ok(None),
+            Self::JsonObject {} => Ok(Some(Grammar::Json)),
+            Self::JsonSchema { json_schema } => {
+                json_schema.grammar("response_format.json_schema").map(Some)
+            }
+        }
+    }
+}
+
+impl TextFormat {
+    /// What the engine keeps to.
+    ///
+    /// # Errors
+    /// A name that is none.
+    pub(super) fn grammar(self) -> Result<Option<Grammar>, ApiError> {
+        match self {
+            Self::Text {} => Ok(None),
+            Self::JsonObject {} => Ok(Some(Grammar::Json)),
+            Self::JsonSchema(schema) => schema.grammar("text.format").map(Some),
+        }
+    }
+}
+
+impl NamedSchema {
+    fn grammar(self, at: &str) -> Result<Grammar, ApiError> {
+        let Self { name, schema, .. } = self;
         let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
         if name.is_empty() || name.len() > MOST_NAME || !name.bytes().all(is_part) {
-            let field = "response_format.json_schema.name";
+            let field = format!("{at}.name");
             let message =
                 format!("`{field}` must be 1 to {MOST_NAME} letters, digits, `_` and `-`");
             return Err(ApiError::invalid(field, message));
         }
-        Ok(Some(schema.map_or(Grammar::Json, Grammar::JsonSchema)))
+        Ok(schema.map_or(Grammar::Json, Grammar::JsonSchema))
     }
 }
 

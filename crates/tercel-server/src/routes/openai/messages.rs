@@ -36,6 +36,9 @@ pub(super) struct ChatMessage {
     annotations: Option<Vec<Value>>,
     /// Sent back by clients that keep whole replies; without meaning for a model.
     #[expect(dead_code, reason = "it is accepted and has no effect")]
+    parsed: Option<Value>,
+    /// Sent back by clients that keep whole replies; without meaning for a model.
+    #[expect(dead_code, reason = "it is accepted and has no effect")]
     provider_specific_fields: Option<Value>,
 }
 
@@ -75,13 +78,17 @@ pub(super) struct CalledFunction {
     name: String,
     /// JSON as text.
     arguments: String,
+    /// Sent back by clients that keep whole replies; the text says the same.
+    #[expect(dead_code, reason = "it is accepted and has no effect")]
+    parsed_arguments: Option<Value>,
 }
 
 /// Keys of parts that concern caches and sources, not what is said.
-const WITHOUT_EFFECT: [&str; 4] = [
+const WITHOUT_EFFECT: [&str; 5] = [
     "annotations",
     "cache_control",
     "logprobs",
+    "parsed",
     "prompt_cache_breakpoint",
 ];
 
@@ -178,14 +185,20 @@ impl Call {
             let message = format!("calls of type `{}` are not supported", short(&kind));
             return Err(ApiError::unsupported(format!("{at}.type"), message));
         }
-        let CalledFunction { name, arguments } = self.function;
-        // Templates expect what the text says, not the text.
-        let object = serde_json::from_str::<Map<String, Value>>(&arguments);
-        let arguments = object.map_or(Value::String(arguments), Value::Object);
-        let mut call = ToolCall::new(name, arguments);
+        let CalledFunction {
+            name, arguments, ..
+        } = self.function;
+        let mut call = called(name, arguments);
         call.id = self.id;
         Ok(call)
     }
+}
+
+/// A call with these arguments.
+pub(super) fn called(name: String, arguments: String) -> ToolCall {
+    // Templates expect what the text says, not the text.
+    let object = serde_json::from_str::<Map<String, Value>>(&arguments);
+    ToolCall::new(name, object.map_or(Value::String(arguments), Value::Object))
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod refusals;
 mod responses;
 mod sampling;
 mod texts;
+mod tools;
 mod usage;
 
 use axum::http::HeaderValue;

@@ -338,7 +338,12 @@ impl<'a> Field<'a> {
         if has_stop {
             request = request.stop(random.pick(&[" the", "e", "\n\n", "42"]));
         }
-        let ignores_end = known.is_some() || random.chance(50);
+        // Where a vocabulary is large enough to write with.
+        let is_bound = known.is_none() && self.vocab > 10_000 && random.chance(12);
+        if is_bound {
+            request = request.regex(random.pick(&["([a-z]+ ){1,9}[a-z]+\\.", "(yes|no)", ".*"]));
+        }
+        let ignores_end = !is_bound && (known.is_some() || random.chance(50));
         let mut has_limit = false;
         if random.chance(12) {
             has_limit = true;

@@ -73,7 +73,9 @@ impl Chat {
     ) -> Result<SavedSession, Error> {
         // A conversation that cannot be rendered has no state either.
         let state = states.and_then(|states| {
-            let tokens = self.engine.prompter().history(&self.history).ok()?;
+            let mut prompter = self.engine.prompter();
+            prompter.tools = self.tools.tools();
+            let tokens = prompter.history(&self.history).ok()?;
             let bytes = states.export(&tokens)?;
             Some((tokens.len(), pack(&tokens, &bytes)))
         });

@@ -31,6 +31,32 @@ fn question(asked: Result<Asked, ApiError>) -> Question {
 }
 
 #[test]
+fn calls_and_results_become_messages() {
+    let call = json!({"function": {"name": "add", "arguments": {"a": 1}}});
+    let request = json!({
+        "model": "m",
+        "tools": [{"type": "function", "function": {"name": "add"}}],
+        "messages": [
+            {"role": "user", "content": "q"},
+            {"role": "assistant", "content": "", "tool_calls": [call]},
+            {"role": "tool", "content": "3", "tool_name": "add"},
+        ],
+    });
+    let request: ChatRequest = body::parse(request.to_string().as_bytes(), 32).unwrap();
+    let Asked::Question(question) = request.read(&Config::default()).unwrap() else {
+        panic!("a question");
+    };
+    let call = ToolCall::new("add", json!({"a": 1}));
+    let messages = vec![
+        Message::user("q"),
+        Message::assistant("").with_tool_call(call),
+        Message::tool("3").with_name("add"),
+    ];
+    assert_eq!(question.ask.input, Input::Chat(messages));
+    assert_eq!(question.ask.tools.list[0].name, "add");
+}
+
+#[test]
 fn a_chat_becomes_a_question() {
     let config = Config::default();
     let asked = question(chat(&json!({}), &config));
@@ -146,9 +172,9 @@ fn refusals_name_the_field() {
     };
     for (changes, code, param) in [
         (
-            json!({"tools": [{"type": "function"}]}),
+            json!({"tools": [{"type": "other", "function": {"name": "f"}}]}),
             unsupported,
-            "tools",
+            "tools[0].type",
         ),
         (json!({"format": "xml"}), "invalid_parameter", "format"),
         (json!({"format": [1]}), "invalid_parameter", "format"),
@@ -185,18 +211,16 @@ fn refusals_name_the_field() {
         ),
         (
             message("tool_calls", json!([{}])),
-            unsupported,
-            "messages[0].tool_calls",
+            "invalid_request",
+            "messages[0].tool_calls[0]",
         ),
         (
-            message("tool_name", json!("t")),
-            unsupported,
-            "messages[0].tool_name",
-        ),
-        (
-            message("role", json!("tool")),
-            unsupported,
-            "messages[0].role",
+            message(
+                "tool_calls",
+                json!([{"function": {"name": "f", "arguments": {}}}]),
+            ),
+            "invalid_parameter",
+            "messages[0].tool_calls[0]",
         ),
         (
             message("role", json!("robot")),

@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::error::ApiError;
 use crate::routes::openai::head::Head;
 use crate::routes::openai::logprobs::{ChoiceLogprobs, TokenEntry, entries};
+use crate::routes::openai::tools::CallDelta;
 use crate::routes::openai::usage::Usage;
 use crate::stream::{Encoder, Sse};
 use crate::work::{Finished, Piece, TercelBlock};
@@ -51,6 +52,8 @@ struct Delta<'a> {
     content: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reasoning_content: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_calls: Option<[CallDelta<'a>; 1]>,
 }
 
 impl ChatEncoder {
@@ -156,6 +159,13 @@ impl Encoder for ChatEncoder {
                 };
                 self.delta(index, delta, out);
             }
+            Piece::Call(call) => {
+                let delta = Delta {
+                    tool_calls: Some([CallDelta::of(&call)]),
+                    ..Delta::default()
+                };
+                self.delta(index, delta, out);
+            }
             Piece::Logprobs(tokens) => {
                 if let Some(waiting) = self.waiting.get_mut(index) {
                     waiting.extend(entries(&tokens));
@@ -185,6 +195,7 @@ mod tests {
 
     use super::*;
     use crate::routes::openai::logprobs::entry;
+    use crate::work::{Begun, CallPiece};
 
     /// The events of a stream; `[DONE]` is null.
     fn events(out: &[u8]) -> Vec<Value> {
@@ -250,6 +261,38 @@ mod tests {
         assert!(events[2].get("tercel").is_none());
         assert!(out.ends_with(b"data: [DONE]\n\n"));
         assert_eq!(events.len(), 6);
+    }
+
+    #[test]
+    fn calls_come_with_their_name_first_and_then_their_arguments() {
+        let mut encoder = ChatEncoder::new(Head::for_tests(), 1, false);
+        let mut out = Vec::new();
+        let begun = Begun {
+            id: "c1".to_owned(),
+            name: "add".to_owned(),
+        };
+        for (begun, arguments) in [(Some(begun), ""), (None, "{\"a\""), (None, ": 1}")] {
+            let call = CallPiece {
+                index: 0,
+                begun,
+                arguments: arguments.to_owned(),
+            };
+            encoder.piece(0, Piece::Call(call), &mut out);
+        }
+        let events = events(&out);
+        let deltas: Vec<&Value> = events
+            .iter()
+            .map(|event| &event["choices"][0]["delta"]["tool_calls"][0])
+            .collect();
+        assert_eq!(
+            deltas,
+            [
+                &json!({"index": 0, "id": "c1", "type": "function",
+                    "function": {"name": "add", "arguments": ""}}),
+                &json!({"index": 0, "function": {"arguments": "{\"a\""}}),
+                &json!({"index": 0, "function": {"arguments": ": 1}"}}),
+            ]
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@ use utoipa::ToSchema;
 
 use crate::routes::openai::head::Head;
 use crate::routes::openai::logprobs::{ChoiceLogprobs, entries};
+use crate::routes::openai::tools::ReplyCall;
 use crate::routes::openai::usage::Usage;
 use crate::work::{Finished, TercelBlock};
 
@@ -41,7 +42,7 @@ struct Choice {
     index: usize,
     message: Message,
     logprobs: Option<ChoiceLogprobs>,
-    /// `stop`, `length` or `content_filter`.
+    /// `stop`, `tool_calls`, `length` or `content_filter`.
     finish_reason: &'static str,
 }
 
@@ -50,7 +51,11 @@ struct Choice {
 struct Message {
     /// `assistant`.
     role: &'static str,
-    content: String,
+    /// Nothing where it calls tools and says nothing.
+    content: Option<String>,
+    /// What it calls.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<ReplyCall>,
     /// What it thought before.
     #[serde(skip_serializing_if = "Option::is_none")]
     reasoning_content: Option<String>,
@@ -88,12 +93,15 @@ impl ChatCompletion {
 
 impl Choice {
     fn new(index: usize, logprobs: bool, finished: &Finished) -> Self {
+        let tool_calls: Vec<ReplyCall> = finished.reply.tool_calls.iter().map(Into::into).collect();
+        let content = Some(finished.text.clone());
         let tokens = || ChoiceLogprobs::new(entries(&finished.reply.logprobs));
         Self {
             index,
             message: Message {
                 role: "assistant",
-                content: finished.text.clone(),
+                content: content.filter(|text| tool_calls.is_empty() || !text.is_empty()),
+                tool_calls,
                 reasoning_content: finished.reply.thinking.clone(),
                 refusal: None,
             },

@@ -8,6 +8,8 @@ use crate::error::ApiError;
 use crate::routes::openai::format::ResponseFormat;
 use crate::routes::openai::messages::{self, ChatMessage};
 use crate::routes::openai::sampling::{self, StreamOptions, generation_request, refuse};
+use crate::routes::openai::tools::ToolChoiceSpec;
+use crate::routes::tools::{self, ToolSpec};
 use crate::work::{Ask, Input};
 
 generation_request! {
@@ -41,16 +43,14 @@ generation_request! {
         /// Tokens that a thought leaves to the answer.
         min_answer_tokens: Option<usize>,
         response_format: Option<ResponseFormat>,
-        /// Must be empty.
-        tools: Option<Vec<Value>>,
-        /// `none` alone.
-        tool_choice: Option<Value>,
+        /// What the model may call.
+        tools: Option<Vec<ToolSpec>>,
+        tool_choice: Option<ToolChoiceSpec>,
         /// Must be empty.
         functions: Option<Vec<Value>>,
         /// `none` alone.
         function_call: Option<Value>,
-        /// Without effect, since there are no tools.
-        #[expect(dead_code, reason = "it is accepted and has no effect")]
+        /// Whether a reply may have several calls, by default true.
         parallel_tool_calls: Option<bool>,
         /// `["text"]` alone.
         modalities: Option<Vec<String>>,
@@ -94,6 +94,10 @@ impl ChatRequest {
         ask.logprobs = self.logprobs()?;
         let format = self.response_format.map(ResponseFormat::grammar);
         ask.grammar = format.transpose()?.flatten();
+        ask.tools.list = tools::read(self.tools)?;
+        let choice = self.tool_choice.map(ToolChoiceSpec::read).transpose()?;
+        ask.tools.choice = choice.unwrap_or_default();
+        ask.tools.is_single = self.parallel_tool_calls == Some(false);
         ask.input = Input::Chat(messages::conversation(self.messages)?);
         ask.check(limits)
             .map_err(|error| sampling::in_word(error, length_word))?;
@@ -115,17 +119,11 @@ impl ChatRequest {
         let none = Value::from("none");
         let other_modality = |list: &Vec<String>| *list != ["text"];
         for (field, is_set, why) in [
-            ("tools", is_some(&self.tools), "there are no tools"),
-            (
-                "tool_choice",
-                is_more(&self.tool_choice, &none),
-                "there are no tools",
-            ),
-            ("functions", is_some(&self.functions), "there are no tools"),
+            ("functions", is_some(&self.functions), "use `tools`"),
             (
                 "function_call",
                 is_more(&self.function_call, &none),
-                "there are no tools",
+                "use `tool_choice`",
             ),
             (
                 "modalities",

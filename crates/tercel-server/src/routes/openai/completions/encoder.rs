@@ -136,7 +136,8 @@ impl Encoder for TextEncoder {
                     progress.waiting.extend(entries(&tokens));
                 }
             }
-            Piece::Done(_) => {}
+            // There are no tools here.
+            Piece::Call(_) | Piece::Done(_) => {}
         }
     }
 

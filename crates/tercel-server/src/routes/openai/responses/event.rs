@@ -67,6 +67,19 @@ pub(super) struct OfPart<'a> {
     pub(super) part: OutputPart,
 }
 
+/// More of a call's arguments, or all of them.
+#[derive(Serialize)]
+pub(super) struct OfCall<'a> {
+    pub(super) item_id: &'a str,
+    pub(super) output_index: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) delta: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) arguments: Option<&'a str>,
+}
+
 /// More text, or all of it.
 #[derive(Serialize)]
 pub(super) struct OfText<'a> {

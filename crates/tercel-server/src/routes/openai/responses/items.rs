@@ -2,17 +2,19 @@
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use tercel::{Error, Message, Role};
+use tercel::{Error, Message, Role, ToolCall};
 use utoipa::ToSchema;
 
 use crate::error::ApiError;
 use crate::routes::openai::messages::{self, Part};
 use crate::routes::openai::texts::{TextOr, short};
 
-/// An item of a conversation: a message, or what the model thought before its next one.
+/// An item of a conversation: a message, what the model thought before its next one, a tool that it
+/// called, or what that gave.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 pub(in crate::routes::openai) struct Item {
-    /// `message` or `reasoning`; a message where it is left out.
+    /// `message`, `reasoning`, `function_call` or `function_call_output`; a message where it is left
+    /// out.
     #[serde(rename = "type")]
     kind: Option<String>,
     /// Of a message: `system`, `developer` (the same), `user` or `assistant`.
@@ -22,6 +24,15 @@ pub(in crate::routes::openai) struct Item {
     content: Option<TextOr<Part>>,
     /// Of a thought, where it has no content.
     summary: Option<Vec<Part>>,
+    /// Of a call and its output: what ties them together.
+    call_id: Option<String>,
+    /// Of a call: the tool.
+    name: Option<String>,
+    /// Of a call: JSON as text.
+    arguments: Option<String>,
+    /// Of an output: a text, or parts of type `input_text`.
+    #[schema(inline)]
+    output: Option<TextOr<Part>>,
     #[serde(flatten)]
     #[schema(ignore)]
     other: Map<String, Value>,
@@ -61,6 +72,22 @@ pub(super) fn conversation(
                 }
                 turns.push(turn);
             }
+            Some("function_call") => {
+                let call = item.into_call(&at)?;
+                let is_begun = turns.last().is_some_and(|it| it.role == Role::Assistant);
+                if !is_begun || thought.is_some() {
+                    let mut turn = Message::assistant("");
+                    turn.reasoning_content = thought.take();
+                    turns.push(turn);
+                }
+                if let Some(turn) = turns.last_mut() {
+                    turn.tool_calls.push(call);
+                }
+            }
+            Some("function_call_output") => {
+                turns.extend(thought.take().map(thought_alone));
+                turns.push(item.into_output(&at)?);
+            }
             Some("reasoning") => {
                 let text = item.into_thought(&at)?;
                 turns.extend(thought.replace(text).map(thought_alone));
@@ -82,11 +109,33 @@ fn thought_alone(thought: String) -> Message {
 
 impl Item {
     fn check_keys(&self, at: &str) -> Result<(), ApiError> {
-        let is_known = matches!(self.kind.as_deref(), None | Some("message" | "reasoning"));
-        let mut others = self.other.iter().filter(|(_, value)| !value.is_null());
-        match others.find(|(key, _)| is_known && !WITHOUT_EFFECT.contains(&key.as_str())) {
+        let own: &[&str] = match self.kind.as_deref() {
+            None | Some("message") => &["role", "content"],
+            Some("reasoning") => &["content", "summary"],
+            Some("function_call") => &["call_id", "name", "arguments"],
+            Some("function_call_output") => &["call_id", "output"],
+            // It is refused as a whole.
+            Some(_) => return Ok(()),
+        };
+        let given = [
+            ("role", self.role.is_some()),
+            ("content", self.content.is_some()),
+            ("summary", self.summary.is_some()),
+            ("call_id", self.call_id.is_some()),
+            ("name", self.name.is_some()),
+            ("arguments", self.arguments.is_some()),
+            ("output", self.output.is_some()),
+        ];
+        let given = given.into_iter().filter(|(_, is_given)| *is_given);
+        let given = given.map(|(key, _)| key).filter(|key| !own.contains(key));
+        let others = self.other.iter().filter(|(_, value)| !value.is_null());
+        let others = others.map(|(key, _)| key.as_str());
+        match given
+            .chain(others.filter(|key| !WITHOUT_EFFECT.contains(key)))
+            .next()
+        {
             None => Ok(()),
-            Some((key, _)) => {
+            Some(key) => {
                 let key = short(key);
                 let message = format!("`{key}` is not supported in an item");
                 Err(ApiError::unsupported(format!("{at}.{key}"), message))
@@ -115,6 +164,28 @@ impl Item {
         let kinds = ["input_text", "output_text"];
         let text = messages::text(content, &kinds, &format!("{at}.content"))?;
         Ok(Message::new(role, text))
+    }
+
+    fn into_call(self, at: &str) -> Result<ToolCall, ApiError> {
+        let missing = |field: &str| {
+            let message = format!("the call has no `{field}`");
+            ApiError::invalid(format!("{at}.{field}"), message)
+        };
+        let name = self.name.ok_or_else(|| missing("name"))?;
+        let arguments = self.arguments.ok_or_else(|| missing("arguments"))?;
+        let id = self.call_id.ok_or_else(|| missing("call_id"))?;
+        Ok(messages::called(name, arguments).with_id(id))
+    }
+
+    fn into_output(self, at: &str) -> Result<Message, ApiError> {
+        let missing = |field: &str| {
+            let message = format!("the output has no `{field}`");
+            ApiError::invalid(format!("{at}.{field}"), message)
+        };
+        let id = self.call_id.ok_or_else(|| missing("call_id"))?;
+        let output = self.output.ok_or_else(|| missing("output"))?;
+        let text = messages::text(output, &["input_text"], &format!("{at}.output"))?;
+        Ok(Message::tool(text).answering(id))
     }
 
     fn into_thought(self, at: &str) -> Result<String, ApiError> {
@@ -163,6 +234,31 @@ mod tests {
     }
 
     #[test]
+    fn calls_and_what_they_gave_become_turns() {
+        let call = |id: &str| json!({"type": "function_call", "id": "fc_1", "call_id": id, "name": "add", "arguments": "{\"a\": 1}", "status": "completed"});
+        let gave = |id: &str| json!({"type": "function_call_output", "call_id": id, "output": "3"});
+        let items = json!([
+            {"role": "user", "content": "q"},
+            {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]},
+            call("c1"), call("c2"), gave("c1"), gave("c2"),
+            {"role": "assistant", "content": "a"},
+            call("c3"),
+        ]);
+        let called = |id: &str| ToolCall::new("add", json!({"a": 1})).with_id(id);
+        let want = vec![
+            Message::user("q"),
+            Message::assistant("")
+                .with_reasoning("hm")
+                .with_tool_call(called("c1"))
+                .with_tool_call(called("c2")),
+            Message::tool("3").answering("c1"),
+            Message::tool("3").answering("c2"),
+            Message::assistant("a").with_tool_call(called("c3")),
+        ];
+        assert_eq!(read(None, &items), Ok(want));
+    }
+
+    #[test]
     fn a_thought_without_an_answer_is_a_turn() {
         let items = json!([
             {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]},
@@ -176,9 +272,14 @@ mod tests {
     fn what_an_item_may_not_have_is_named() {
         for (item, code, param) in [
             (
-                json!({"type": "function_call", "name": "f", "call_id": "c", "arguments": "{}"}),
+                json!({"type": "function_call", "name": "f", "arguments": "{}"}),
+                "invalid_parameter",
+                "input[0].call_id",
+            ),
+            (
+                json!({"type": "function_call_output", "call_id": "c", "output": "", "name": "f"}),
                 "unsupported_parameter",
-                "input[0].type",
+                "input[0].name",
             ),
             (
                 json!({"type": "item_reference", "id": "x"}),

@@ -7,8 +7,10 @@ use utoipa::ToSchema;
 
 use super::request::Echo;
 use crate::error::ApiError;
+use crate::routes::openai::format::TextFormat;
 use crate::routes::openai::head::Head;
 use crate::routes::openai::logprobs::TokenEntry;
+use crate::routes::openai::tools::{ResponseTool, ToolChoiceSpec};
 use crate::work::{Finished, TercelBlock};
 
 /// A response.
@@ -26,7 +28,7 @@ pub(in crate::routes::openai) struct ResponseObject {
     instructions: Option<String>,
     max_output_tokens: Option<usize>,
     model: String,
-    /// The thought, where there is one, and the message.
+    /// The thought, where there is one, the message, and what is called.
     pub(super) output: Vec<OutputItem>,
     parallel_tool_calls: bool,
     previous_response_id: Option<String>,
@@ -37,8 +39,8 @@ pub(in crate::routes::openai) struct ResponseObject {
     background: bool,
     temperature: Option<f32>,
     text: TextEcho,
-    tool_choice: &'static str,
-    tools: Vec<Value>,
+    tool_choice: ToolChoiceSpec,
+    tools: Vec<ResponseTool>,
     top_logprobs: usize,
     top_p: Option<f32>,
     truncation: &'static str,
@@ -72,15 +74,8 @@ struct ReasoningEcho {
 /// The form of the text.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 struct TextEcho {
-    format: FormatEcho,
+    format: TextFormat,
     verbosity: &'static str,
-}
-
-/// The one format there is.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-struct FormatEcho {
-    #[serde(rename = "type")]
-    kind: &'static str,
 }
 
 /// Token counts of a response.
@@ -140,6 +135,16 @@ pub(super) enum OutputItem {
         content: Vec<OutputPart>,
         status: &'static str,
     },
+    /// What it called.
+    FunctionCall {
+        id: String,
+        /// What the output names.
+        call_id: String,
+        name: String,
+        /// JSON as text.
+        arguments: String,
+        status: &'static str,
+    },
 }
 
 /// A part of what the model gave.
@@ -163,6 +168,8 @@ pub(super) struct Ending {
     /// Why it is incomplete; `None` is complete.
     pub(super) incomplete: Option<&'static str>,
     pub(super) usage: ResponseUsage,
+    /// What ties each call that is whole to its output.
+    pub(super) calls: Vec<String>,
     /// The temperature and the `top_p` that it ran with.
     pub(super) ran_with: Option<(f32, f32)>,
     pub(super) block: Option<Box<TercelBlock>>,
@@ -173,7 +180,7 @@ impl Ending {
         let (reply, usage) = (&finished.reply, &finished.reply.usage);
         let incomplete = match finished.stop_reason() {
             _ if finished.guarded_by.is_some() => Some("content_filter"),
-            StopReason::Eos | StopReason::StopSequence => None,
+            StopReason::Eos | StopReason::ToolCall | StopReason::StopSequence => None,
             StopReason::MaxNewTokens | StopReason::ContextFull => Some("max_output_tokens"),
             other => Some(other.name()),
         };
@@ -191,6 +198,11 @@ impl Ending {
                 },
                 total_tokens: usage.prompt_tokens + usage.generated_tokens,
             },
+            calls: reply
+                .tool_calls
+                .iter()
+                .filter_map(|it| it.id.clone())
+                .collect(),
             ran_with: Some((reply.settings.temperature, reply.settings.top_p)),
             block: Some(Box::new(finished.block())),
         }
@@ -211,7 +223,7 @@ impl ResponseObject {
             max_output_tokens: echo.max_output_tokens,
             model: head.model,
             output: Vec::new(),
-            parallel_tool_calls: false,
+            parallel_tool_calls: !echo.is_single,
             previous_response_id: None,
             reasoning: ReasoningEcho {
                 effort: echo.effort,
@@ -222,11 +234,13 @@ impl ResponseObject {
             background: false,
             temperature: echo.temperature,
             text: TextEcho {
-                format: FormatEcho { kind: "text" },
+                format: echo.format.unwrap_or(TextFormat::Text {}),
                 verbosity: "medium",
             },
-            tool_choice: "none",
-            tools: Vec::new(),
+            tool_choice: echo
+                .tool_choice
+                .unwrap_or_else(|| ToolChoiceSpec::Word("auto".to_owned())),
+            tools: echo.tools,
             top_logprobs: echo.top_logprobs,
             top_p: echo.top_p,
             truncation: if echo.is_truncated {

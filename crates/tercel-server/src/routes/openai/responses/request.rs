@@ -1,16 +1,18 @@
 //! What is asked of a response, and what of it is to be had.
 
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tercel::{ContextOverflow, Thinking};
 use utoipa::ToSchema;
 
 use super::items::{self, Item};
 use crate::config::Limits;
 use crate::error::ApiError;
+use crate::routes::openai::format::TextFormat;
 use crate::routes::openai::sampling::{self, StreamOptions, generation_request, refuse};
 use crate::routes::openai::texts::{TextOr, short};
-use crate::work::{Ask, Input};
+use crate::routes::openai::tools::{ResponseTool, ToolChoiceSpec};
+use crate::work::{Ask, Input, ToolsAsked};
 
 generation_request! {
     /// A conversation, and what its reply is to be like.
@@ -38,14 +40,12 @@ generation_request! {
         text: Option<TextConfig>,
         /// `disabled` (a prompt that is too long is an error) or `auto` (the oldest turns go).
         truncation: Option<String>,
-        /// Must be empty.
-        tools: Option<Vec<Value>>,
-        /// `none` or `auto`, which are the same without tools.
-        tool_choice: Option<Value>,
-        /// Without effect, since there are no tools.
-        #[expect(dead_code, reason = "it is accepted and has no effect")]
+        /// What the model may call.
+        tools: Option<Vec<ResponseTool>>,
+        tool_choice: Option<ToolChoiceSpec>,
+        /// Whether a reply may have several calls, by default true.
         parallel_tool_calls: Option<bool>,
-        /// Without effect, since there are no tools.
+        /// Without effect, since there are no tools of the server's own.
         #[expect(dead_code, reason = "it is accepted and has no effect")]
         max_tool_calls: Option<u64>,
         /// Must not be true.
@@ -79,8 +79,7 @@ pub(in crate::routes::openai) struct Reasoning {
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::routes::openai) struct TextConfig {
-    /// `{"type": "text"}` alone.
-    format: Option<Value>,
+    format: Option<TextFormat>,
     /// `medium` alone.
     verbosity: Option<String>,
 }
@@ -105,6 +104,24 @@ pub(super) struct Echo {
     pub(super) temperature: Option<f32>,
     pub(super) top_p: Option<f32>,
     pub(super) is_truncated: bool,
+    pub(super) format: Option<TextFormat>,
+    pub(super) tools: Vec<ResponseTool>,
+    pub(super) tool_choice: Option<ToolChoiceSpec>,
+    pub(super) is_single: bool,
+}
+
+impl Echo {
+    /// The tools that the model may call.
+    fn asked(&self) -> Result<ToolsAsked, ApiError> {
+        let tools = self.tools.iter().cloned().enumerate();
+        let tools = tools.map(|(index, tool)| tool.read(&format!("tools[{index}]")));
+        let choice = self.tool_choice.clone().map(ToolChoiceSpec::read);
+        Ok(ToolsAsked {
+            list: tools.collect::<Result<_, _>>()?,
+            choice: choice.transpose()?.unwrap_or_default(),
+            is_single: self.is_single,
+        })
+    }
 }
 
 impl ResponseRequest {
@@ -134,7 +151,14 @@ impl ResponseRequest {
             temperature: self.temperature,
             top_p: self.top_p,
             is_truncated,
+            format: self.text.and_then(|text| text.format),
+            tools: self.tools.unwrap_or_default(),
+            tool_choice: self.tool_choice,
+            is_single: self.parallel_tool_calls == Some(false),
         };
+        let format = echo.format.clone().map(TextFormat::grammar);
+        ask.grammar = format.transpose()?.flatten();
+        ask.tools = echo.asked()?;
         ask.input = Input::Chat(items::conversation(self.instructions, self.input)?);
         ask.check(limits)
             .map_err(|error| sampling::in_word(error, "max_output_tokens"))?;
@@ -148,15 +172,10 @@ impl ResponseRequest {
 
     /// Refuses what would change the reply and is not to be had.
     fn check_unsupported(&self) -> Result<(), ApiError> {
-        let text = Value::Object(Map::from_iter([("type".to_owned(), "text".into())]));
-        let format = self.text.as_ref().and_then(|text| text.format.as_ref());
         let verbosity = self
             .text
             .as_ref()
             .and_then(|text| text.verbosity.as_deref());
-        let has_tools = self.tools.as_ref().is_some_and(|tools| !tools.is_empty());
-        let choice = self.tool_choice.as_ref();
-        let is_choice = choice.is_some_and(|choice| choice != "none" && choice != "auto");
         let summary = self.reasoning.as_ref().and_then(|it| {
             let own = it.summary.as_deref();
             own.or(it.generate_summary.as_deref())
@@ -176,17 +195,10 @@ impl ResponseRequest {
                 "nothing is kept here",
             ),
             (
-                "text.format",
-                format.is_some_and(|it| *it != text),
-                "replies are `{\"type\": \"text\"}`",
-            ),
-            (
                 "text.verbosity",
                 verbosity.is_some_and(|it| it != "medium"),
                 "it is `medium`",
             ),
-            ("tools", has_tools, "there are no tools"),
-            ("tool_choice", is_choice, "there are no tools"),
             (
                 "reasoning.summary",
                 summary.is_some_and(|it| it != "auto"),
@@ -257,7 +269,7 @@ impl ResponseRequest {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use tercel::Message;
+    use tercel::{Grammar, Message, Tool, ToolChoice};
 
     use super::*;
     use crate::body::parse;
@@ -303,8 +315,30 @@ mod tests {
             temperature: Some(0.5),
             top_p: Some(1.0),
             is_truncated: true,
+            format: Some(TextFormat::Text {}),
+            tool_choice: Some(ToolChoiceSpec::Word("auto".to_owned())),
+            ..Echo::default()
         };
         assert_eq!(checked.echo, want);
+    }
+
+    #[test]
+    fn formats_and_tools_reach_the_model() {
+        let schema = json!({"type": "object"});
+        let checked = check(&json!({
+            "text": {"format": {"type": "json_schema", "name": "n", "schema": schema, "strict": true}},
+            "tools": [{"type": "function", "name": "f", "parameters": schema, "strict": true}],
+            "tool_choice": {"type": "function", "name": "f"},
+            "parallel_tool_calls": false,
+        }))
+        .unwrap();
+        let asked = ToolsAsked {
+            list: vec![Tool::new("f", schema.clone()).with_strict(true)],
+            choice: ToolChoice::Named("f".to_owned()),
+            is_single: true,
+        };
+        assert_eq!(checked.ask.tools, asked);
+        assert_eq!(checked.ask.grammar, Some(Grammar::JsonSchema(schema)));
     }
 
     #[test]
@@ -332,9 +366,9 @@ mod tests {
             ),
             (json!({"store": true}), "unsupported_parameter", "store"),
             (
-                json!({"text": {"format": {"type": "json_object"}}}),
-                "unsupported_parameter",
-                "text.format",
+                json!({"text": {"format": {"type": "json_schema", "name": "a b"}}}),
+                "invalid_parameter",
+                "text.format.name",
             ),
             (
                 json!({"text": {"verbosity": "high"}}),
@@ -344,11 +378,16 @@ mod tests {
             (
                 json!({"tools": [{"type": "web_search"}]}),
                 "unsupported_parameter",
-                "tools",
+                "tools[0].type",
             ),
             (
-                json!({"tool_choice": "required"}),
-                "unsupported_parameter",
+                json!({"tools": [{"type": "function"}]}),
+                "invalid_parameter",
+                "tools[0].name",
+            ),
+            (
+                json!({"tool_choice": "any"}),
+                "invalid_parameter",
                 "tool_choice",
             ),
             (

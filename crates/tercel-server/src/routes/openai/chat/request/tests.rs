@@ -1,8 +1,9 @@
 use serde_json::json;
-use tercel::{ContextOverflow, Message};
+use tercel::{ContextOverflow, Message, Tool, ToolChoice};
 
 use super::*;
 use crate::body::parse;
+use crate::work::ToolsAsked;
 
 /// A request with these fields beside its messages.
 fn check(fields: &Value) -> Result<Checked, ApiError> {
@@ -88,18 +89,38 @@ fn what_is_without_effect_is_taken_and_null_is_nothing() {
 }
 
 #[test]
+fn tools_reach_the_model() {
+    let tool = json!({"type": "function", "function": {"name": "f"}});
+    let checked = check(&json!({
+        "tools": [tool], "tool_choice": {"type": "function", "function": {"name": "f"}},
+        "parallel_tool_calls": false,
+    }))
+    .unwrap();
+    let asked = ToolsAsked {
+        list: vec![Tool::new("f", Value::Null)],
+        choice: ToolChoice::Named("f".to_owned()),
+        is_single: true,
+    };
+    assert_eq!(checked.ask.tools, asked);
+}
+
+#[test]
 fn what_is_not_to_be_had_is_refused_by_name() {
-    let tool = json!([{"type": "function", "function": {"name": "f"}}]);
+    let tool = json!([{"type": "custom", "function": {"name": "f"}}]);
     for (fields, code, param) in [
         (
             json!({"response_format": {"type": "json_schema", "json_schema": {"name": ""}}}),
             "invalid_parameter",
             "response_format.json_schema.name",
         ),
-        (json!({"tools": tool}), "unsupported_parameter", "tools"),
         (
-            json!({"tool_choice": "required"}),
+            json!({"tools": tool}),
             "unsupported_parameter",
+            "tools[0].type",
+        ),
+        (
+            json!({"tool_choice": "any"}),
+            "invalid_parameter",
             "tool_choice",
         ),
         (

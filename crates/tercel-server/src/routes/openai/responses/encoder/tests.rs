@@ -18,6 +18,7 @@ fn ending(incomplete: Option<&'static str>) -> Ending {
     Ending {
         incomplete,
         usage,
+        calls: vec!["c1".to_owned()],
         ran_with: Some((0.5, 1.0)),
         block: None,
     }
@@ -40,6 +41,66 @@ fn names(events: &[Value]) -> Vec<&str> {
         .iter()
         .map(|event| event["type"].as_str().unwrap())
         .collect()
+}
+
+#[test]
+fn calls_are_items_with_their_arguments() {
+    let mut encoder = encoder();
+    let mut out = Vec::new();
+    for (index, id, arguments) in [
+        (0, Some("c1"), "{\"a\""),
+        (0, None, ": 1}"),
+        (1, Some("c2"), "{"),
+    ] {
+        let begun = id.map(|id| Begun {
+            id: id.to_owned(),
+            name: "add".to_owned(),
+        });
+        let call = CallPiece {
+            index,
+            begun,
+            arguments: arguments.to_owned(),
+        };
+        encoder.piece(0, Piece::Call(call), &mut out);
+    }
+    // The second one was not to come to its end.
+    encoder.finish(ending(Some("max_output_tokens")), &mut out);
+    let events = events(&out);
+    let one = [
+        "response.output_item.added",
+        "response.function_call_arguments.delta",
+    ];
+    let rest = [
+        "response.function_call_arguments.done",
+        "response.output_item.done",
+    ];
+    let expected: Vec<&str> = [&one[..], &one[1..], &rest[..], &one[..], &rest[..]].concat();
+    let names = names(&events);
+    assert_eq!(names[..9], expected);
+    assert_eq!(names[9..], ["response.incomplete"]);
+    let output = &events[9]["response"]["output"];
+    for (index, call_id, arguments, status) in [
+        (0, "c1", "{\"a\": 1}", "completed"),
+        (1, "c2", "{", "incomplete"),
+    ] {
+        let item = &output[index];
+        assert_eq!(item["type"], "function_call");
+        assert_eq!(
+            (
+                &item["call_id"],
+                &item["name"],
+                &item["arguments"],
+                &item["status"]
+            ),
+            (
+                &json!(call_id),
+                &json!("add"),
+                &json!(arguments),
+                &json!(status)
+            )
+        );
+        assert!(item["id"].as_str().unwrap().starts_with("fc_"));
+    }
 }
 
 #[test]
