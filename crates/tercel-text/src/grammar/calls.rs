@@ -108,18 +108,16 @@ impl<'a> ToolGrammar<'a> {
     }
 
     fn arguments(&self, tool: &Tool) -> Result<GrammarWithLexer, GrammarError> {
-        let arguments = if self.are_objects_among_others() {
-            // The size is looked at first: what follows goes as deep as it nests.
-            schema::prepare(&Grammar::Json, &tool.arguments())?;
-            Grammar::JsonSchema(whole_call(tool)?)
-        } else {
-            Grammar::JsonSchema(tool.arguments())
-        };
-        let source = compile::source(&arguments).map_err(|error| about(tool, error))?;
-        let mut grammars = source.grammars.into_iter();
-        grammars
-            .next()
-            .ok_or_else(|| about(tool, "its schema has no grammar"))
+        let arguments = Grammar::JsonSchema(tool.arguments());
+        let named = |error| about(tool, error);
+        let prepared = schema::on_one_line(&arguments, &tool.arguments()).map_err(named)?;
+        Ok(GrammarWithLexer::from_json_schema(
+            match self.are_objects_among_others() {
+                // Beside others it is written as they are.
+                true => schema::prepare(&arguments, &whole_call(tool)?).map_err(named)?,
+                false => prepared,
+            },
+        ))
     }
 
     /// The tool whose schema cannot be kept to, found by `compiles`.

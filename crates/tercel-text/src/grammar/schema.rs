@@ -21,6 +21,21 @@ pub(super) fn any_object() -> Value {
 /// # Errors
 /// [`GrammarError::TooLarge`], and [`GrammarError::Invalid`] for what is no schema.
 pub(super) fn prepare(grammar: &Grammar, schema: &Value) -> Result<Value, GrammarError> {
+    let options = json!({ "whitespace_pattern": WHITE_SPACE });
+    with_options(grammar, schema, options)
+}
+
+/// The same for JSON as most programs write it on one line, without a choice.
+///
+/// # Errors
+/// Those of [`prepare`].
+pub(super) fn on_one_line(grammar: &Grammar, schema: &Value) -> Result<Value, GrammarError> {
+    let options =
+        json!({ "whitespace_flexible": false, "item_separator": ", ", "key_separator": ": " });
+    with_options(grammar, schema, options)
+}
+
+fn with_options(grammar: &Grammar, schema: &Value, options: Value) -> Result<Value, GrammarError> {
     let too_large = |problem: String| GrammarError::TooLarge {
         kind: grammar.kind(),
         problem,
@@ -56,7 +71,6 @@ pub(super) fn prepare(grammar: &Grammar, schema: &Value) -> Result<Value, Gramma
     if object.contains_key(OPTIONS) {
         return Err(grammar.invalid(format!("`{OPTIONS}` is no keyword")));
     }
-    let options = json!({ "whitespace_pattern": WHITE_SPACE });
     object.insert(OPTIONS.to_owned(), options);
     Ok(Value::Object(object))
 }

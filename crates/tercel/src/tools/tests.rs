@@ -168,6 +168,7 @@ fn a_strict_tool_is_called_by_its_schema_alone() {
     let wrong = "Well. <tool_call>\n{\"name\": \"weather\", \"arguments\": {\"city\": \"Llanfairpwllgwyngyll\", \"days\": \"two\"}}\n</tool_call>";
     let strict = Request::chat(vec![Message::user("q")])
         .tools([weather().with_strict(true), time()])
+        .parallel_tool_calls(false)
         .temperature(0.0)
         .max_new_tokens(400);
     let reply = says(wrong).generate(strict.clone()).expect("a reply");

@@ -129,7 +129,7 @@ fn the_first_reply_of_a_turn_calls_what_is_required() {
     // It would just say hi.
     let mut chat = chat(0, toolbox).tool_choice(ToolChoice::Required);
     let reply = chat.ask("q").expect("a reply");
-    assert_eq!(seen.lock().expect("no panic").len(), 1);
+    assert_eq!(seen.lock().expect("no panic").len(), 1, "{reply:?}");
     assert_eq!(reply.stop_reason, StopReason::Eos);
     assert!(reply.tool_calls.is_empty());
     let none = ToolChoice::Named("other".to_owned());
