@@ -1,6 +1,7 @@
 """Answers that keep to schemas, judged by a validator that knows nothing of how they were made."""
 
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -53,6 +54,39 @@ def answers(server, seeds):
     print(f"{len(ended)} answers, {whole} whole and valid, {len(ended) - whole} ended by length")
     # One that is cut says so; most are not.
     assert whole >= 0.9 * len(ended)
+
+
+HOSTILE = {
+    "60,000 groups in each other": {"type": "string", "pattern": "(" * 60_000 + "a" + ")" * 60_000},
+    "nothing to repeat": {"type": "string", "pattern": "*a"},
+    "an endless reference": {"$ref": "#"},
+    "a reference to nowhere": {"$ref": "#/$defs/nothing"},
+    "a long list": {"enum": [str(it) for it in range(20_000)]},
+    "10 MB": {"description": "a" * (10 << 20)},
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_schemas_that_would_hurt_are_refused_at_once(server, name):
+    body = {
+        "model": MODEL,
+        "messages": [{"role": "user", "content": "hi"}],
+        "max_tokens": 4,
+    }
+    schema = HOSTILE[name]
+    shape = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+    tool = {"type": "object", "properties": {"a": schema}, "required": ["a"]}
+    function = {"name": "f", "parameters": tool, "strict": True}
+    asked = [{"response_format": shape}]
+    if name != "an endless reference":  # In a tool it refers to the tool's arguments.
+        asked.append({"tools": [{"type": "function", "function": function}]})
+    for more in asked:
+        began = time.monotonic()
+        reply = server.post("/v1/chat/completions", body | more)
+        assert time.monotonic() - began < 10
+        assert reply.status_code in (400, 413), reply.text[:400]
+        assert reply.json()["error"]["message"]
+    assert server.post("/v1/chat/completions", body).status_code == 200
 
 
 def test_answers_are_what_their_schemas_describe(server):

@@ -200,6 +200,10 @@ fn what_cannot_be_kept_to_is_refused() {
         (Grammar::of("begin: \"a\""), "start"),
         (Grammar::of("start: other"), "other"),
         (Grammar::of("root ::= other"), "other"),
+        // Of what calls for itself without an end no text can begin.
+        (schema(json!({"$ref": "#"})), "no text"),
+        (Grammar::of("start: start \"a\""), "no text"),
+        (Grammar::of("root ::= root"), "no text"),
     ] {
         let error = refused(&grammar);
         assert!(error.starts_with(grammar.kind()), "{error}");

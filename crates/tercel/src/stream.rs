@@ -8,8 +8,8 @@ use crate::pipe::{CancelHandle, Receiver};
 use crate::reply::{Event, Reply};
 
 /// The events of one request, in order: any number of [`Event::Thinking`], then of [`Event::Delta`],
-/// then one [`Event::Done`] or an error, then nothing. [`Event::Logprobs`] are among them where the
-/// request asked for them.
+/// then one [`Event::Done`] or an error, then nothing. [`Event::ToolCall`] and [`Event::Logprobs`] are
+/// among them where the request asked for them.
 ///
 /// `next` blocks until there is an event. A reader that lags makes its request wait, and no other;
 /// nothing is lost. Dropping the stream cancels the request.

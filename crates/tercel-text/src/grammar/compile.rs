@@ -91,7 +91,7 @@ impl Grammars {
         let matcher = Matcher::new(Ok(parser));
         match matcher.get_error() {
             Some(problem) => Err(invalid(problem)),
-            None => Ok(Constraint::new(matcher)),
+            None => Constraint::new(matcher).map_err(invalid),
         }
     }
 }

@@ -9,6 +9,8 @@ use crate::tokenizer::TokenId;
 /// What a reply may go on with, token by token.
 pub struct Constraint {
     matcher: Matcher,
+    /// Of the first token, until it is asked for or the text has begun.
+    first: Option<SimpleVob>,
 }
 
 /// The tokens that may come next. The ends of a reply are among them where the text may end.
@@ -18,8 +20,21 @@ pub struct Mask {
 }
 
 impl Constraint {
-    pub(super) fn new(matcher: Matcher) -> Self {
-        Self { matcher }
+    /// Stands at the beginning of a text.
+    ///
+    /// # Errors
+    /// Why there is no text that could begin.
+    pub(super) fn new(mut matcher: Matcher) -> Result<Self, String> {
+        let first = matcher.compute_mask_or_eos();
+        let first = first.map_err(|error| match matcher.get_error() {
+            // What is called for does not end, such as a schema that refers to itself.
+            Some(error) if error.contains("NoExtension") => "no text can be made by it".to_owned(),
+            _ => error.to_string(),
+        })?;
+        Ok(Self {
+            matcher,
+            first: Some(first),
+        })
     }
 
     /// The tokens that may come next: some 50 microseconds, now and then some milliseconds.
@@ -27,7 +42,10 @@ impl Constraint {
     /// # Errors
     /// [`GrammarError::Stuck`].
     pub fn mask(&mut self) -> Result<Mask, GrammarError> {
-        let bits = self.matcher.compute_mask_or_eos().map_err(stuck)?;
+        let bits = match self.first.take() {
+            Some(bits) => bits,
+            None => self.matcher.compute_mask_or_eos().map_err(stuck)?,
+        };
         Ok(Mask { bits })
     }
 
@@ -36,6 +54,7 @@ impl Constraint {
     /// # Errors
     /// [`GrammarError::Stuck`], also for a token that may not come.
     pub fn accept(&mut self, token: TokenId) -> Result<(), GrammarError> {
+        self.first = None;
         self.matcher.consume_token(token).map_err(stuck)
     }
 
