@@ -17,7 +17,7 @@ use crate::chat::Chat;
 use crate::context::Fit;
 use crate::error::Error;
 use crate::files::{MemoryUse, ModelSummary};
-use crate::guide::Guides;
+use crate::guide::{Guides, Room};
 use crate::job::{Generate, Job, Score};
 use crate::lifecycle::LoadReport;
 use crate::memory::Ticket;
@@ -333,6 +333,7 @@ impl Engine {
             speculation,
             lenient,
             ticket,
+            room,
             queue,
             control,
             thread,
@@ -348,7 +349,7 @@ impl Engine {
             sampling,
             speculation,
             lenient,
-            guides: Guides::default(),
+            guides: Guides::new(room),
             queue,
             control,
             thread,
@@ -517,6 +518,8 @@ pub(crate) struct Parts {
     pub(crate) lenient: bool,
     /// What it may hold of the memory, where that is noted.
     pub(crate) ticket: Option<Ticket>,
+    /// Where it asks for more.
+    pub(crate) room: Room,
     pub(crate) queue: Arc<Queue>,
     pub(crate) control: Arc<Control>,
     pub(crate) thread: JoinHandle<()>,

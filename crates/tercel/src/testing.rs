@@ -17,6 +17,8 @@ use crate::TokenId;
 use crate::draft::Drafter;
 use crate::engine::{Engine, Info, Parts};
 use crate::files::{MemoryUse, ModelSummary};
+use crate::guide::Room;
+use crate::memory::{Ledger, Policy};
 use crate::model::Model;
 use crate::queue::Queue;
 use crate::request::Template;
@@ -264,6 +266,11 @@ fn build(
         speculation,
         lenient: false,
         ticket: None,
+        room: Room {
+            ledger: Ledger::process().clone(),
+            policy: Policy::Max,
+            model: "fake".to_owned(),
+        },
         queue,
         control,
         thread,

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use families::Family;
 use tercel::memory::{Ledger, LedgerOptions, Policy, measure};
-use tercel::{Engine, Request, StopReason};
+use tercel::{Engine, Error, Request, StopReason};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// What was logged.
@@ -63,6 +63,59 @@ fn greedy(tokens: Vec<u32>, n: usize) -> Request {
         .temperature(0.0)
         .max_new_tokens(n)
         .ignore_eos(true)
+}
+
+#[test]
+fn what_constraints_take_is_asked_for_before_the_first_one() {
+    let family = Family::open("llama");
+    let memory = family
+        .builder()
+        .load()
+        .expect("a model")
+        .info()
+        .memory
+        .clone();
+    let needed = memory.total_bytes as u64;
+    let engine_with = |more: u64| {
+        let mut options = LedgerOptions::default();
+        options.baseline_bytes = Some(0);
+        options.lent_bytes = Some(needed + needed / 10 + more);
+        let ledger = Ledger::new(options);
+        let engine = family
+            .builder()
+            .ledger(&ledger)
+            .load()
+            .expect("there is room");
+        (engine, ledger)
+    };
+    let bound = || {
+        Request::tokens(vec![3, 4])
+            .regex("[a-z]{3}")
+            .max_new_tokens(8)
+    };
+    let (engine, ledger) = engine_with(0);
+    let refused = engine.generate(bound()).expect_err("there is no room");
+    assert_eq!(refused.kind(), "insufficient_memory");
+    let Error::Admission(refusal) = refused else {
+        unreachable!("{refused}");
+    };
+    assert!(
+        refusal.table().contains("constraints"),
+        "{}",
+        refusal.table()
+    );
+    assert_eq!(ledger.snapshot().holders.len(), 1);
+    engine
+        .generate(greedy(vec![3, 4], 4))
+        .expect("others go on");
+
+    let (engine, ledger) = engine_with(64 << 20);
+    for _ in 0..2 {
+        engine.generate(bound()).expect("there is room");
+        assert_eq!(ledger.snapshot().holders.len(), 2, "one ticket for all");
+    }
+    drop(engine);
+    assert_eq!(ledger.snapshot().holders, []);
 }
 
 #[test]

@@ -23,6 +23,12 @@ pub struct Grammars {
 }
 
 impl Grammars {
+    /// Bytes that [`Grammars::new`] takes at most while it works, for this vocabulary; some two
+    /// thirds of it remain.
+    pub fn bytes(tokenizer: &Tokenizer) -> u64 {
+        vocabulary::bytes(tokenizer)
+    }
+
     /// # Errors
     /// [`GrammarError::NoEnd`].
     pub fn new(tokenizer: Arc<Tokenizer>) -> Result<Self, GrammarError> {

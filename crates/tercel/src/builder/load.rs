@@ -15,6 +15,7 @@ use super::draft::DraftModel;
 use crate::engine::{Engine, Info, Parts};
 use crate::error::Error;
 use crate::files::{MemoryUse, ModelFiles, defaults, resolve_context, summary};
+use crate::guide::Room;
 use crate::lifecycle::{LoadReport, LoadTimer, State};
 use crate::machine;
 use crate::memory::{AdmissionError, Cancellation, Ledger, Ticket};
@@ -103,6 +104,11 @@ impl EngineBuilder {
         timer.make_room(&needed)?;
         check_memory(&needed, machine::available_bytes())?;
         let ticket = self.ticket(&needed)?;
+        let room = Room {
+            ledger: self.own_ledger().clone(),
+            policy: self.memory_policy.clone(),
+            model: self.model.clone(),
+        };
 
         let options = match draft {
             // One pool for both, since they compute in turn.
@@ -191,6 +197,7 @@ impl EngineBuilder {
             speculation: self.speculation,
             lenient: self.lenient,
             ticket,
+            room,
             queue,
             control,
             thread,
@@ -217,12 +224,16 @@ impl EngineBuilder {
         )
     }
 
+    fn own_ledger(&self) -> &Ledger {
+        self.ledger.as_ref().unwrap_or_else(|| Ledger::process())
+    }
+
     /// The engine's entry in the ledger. Where a host has made room, the host has noted it.
     fn ticket(&self, needed: &MemoryUse) -> Result<Option<Ticket>, Error> {
         if self.is_hosted {
             return Ok(None);
         }
-        let ledger = self.ledger.as_ref().unwrap_or_else(|| Ledger::process());
+        let ledger = self.own_ledger();
         let (policy, name) = (self.memory_policy.clone(), self.model.clone());
         let needed = needed.breakdown();
         let ticket = if self.wait_for_memory {

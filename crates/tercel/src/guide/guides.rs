@@ -1,21 +1,71 @@
 //! Where guides come from: an engine's grammars, and the thread that computes their masks.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use tercel_text::grammar::{GrammarError, Grammars, Mask};
+use tercel_text::grammar::{Grammars, Mask};
 use tercel_text::{PromptEnd, ThinkTags, Tokenizer};
 
 use super::{Guide, Masks};
 use crate::error::Error;
+use crate::memory::{self, Breakdown, Ledger, Policy, Ticket};
 use crate::sampling::Settings;
 use crate::thinking::Thinking;
 use crate::tools::Bound;
 
-/// Made when the first reply is to keep to a grammar.
-#[derive(Default)]
-pub(crate) struct Guides(OnceLock<Result<(Grammars, Masks), GrammarError>>);
+/// What constraints have in common, made when the first reply is to keep to one.
+pub(crate) struct Guides {
+    made: OnceLock<Made>,
+    /// Held by whoever makes it.
+    making: Mutex<()>,
+    room: Room,
+}
+
+struct Made {
+    grammars: Grammars,
+    masks: Masks,
+    /// Ends after the rest, which it stands for.
+    _ticket: Ticket,
+}
+
+/// Where memory is asked for, and by whom.
+pub(crate) struct Room {
+    pub(crate) ledger: Ledger,
+    pub(crate) policy: Policy,
+    pub(crate) model: String,
+}
 
 impl Guides {
+    pub(crate) fn new(room: Room) -> Self {
+        Self {
+            made: OnceLock::new(),
+            making: Mutex::new(()),
+            room,
+        }
+    }
+
+    /// What there is, or what is made of it now.
+    fn made(&self, tokenizer: &Arc<Tokenizer>) -> Result<&Made, Error> {
+        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(made) = self.made.get() {
+            return Ok(made);
+        }
+        let needed = Breakdown::new().with("constraints", Grammars::bytes(tokenizer));
+        let Room {
+            ledger,
+            policy,
+            model,
+        } = &self.room;
+        let ticket = ledger.try_admit(policy.clone(), needed, model.clone());
+        let made = Made {
+            _ticket: ticket.map_err(Error::Admission)?,
+            grammars: Grammars::new(Arc::clone(tokenizer))?,
+            masks: Masks::start(),
+        };
+        // To make it took more than it keeps.
+        memory::give_back();
+        Ok(self.made.get_or_init(|| made))
+    }
+
     /// What leads a reply along what it is bound to, after a prompt that ends so.
     pub(crate) fn lead(
         &self,
@@ -32,11 +82,9 @@ impl Guides {
                 "left out where the reply keeps to a grammar",
             ));
         }
-        let made = self.0.get_or_init(|| {
-            let grammars = Grammars::new(Arc::clone(tokenizer))?;
-            Ok((grammars, Masks::start()))
-        });
-        let (grammars, masks) = made.as_ref().map_err(Clone::clone)?;
+        let Made {
+            grammars, masks, ..
+        } = self.made(tokenizer)?;
         let constraint = match bound {
             Bound::Answer(grammar) => grammars.compile(grammar)?,
             Bound::Tools(tools) => grammars.compile_tools(tools)?,

@@ -11,7 +11,7 @@ mod tests;
 use tercel_text::grammar::{Constraint, GrammarError, Mask};
 
 use crate::TokenId;
-pub(crate) use guides::Guides;
+pub(crate) use guides::{Guides, Room};
 use masks::{Masks, Pending};
 
 /// Leads one reply.
