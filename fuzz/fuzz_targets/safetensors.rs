@@ -79,6 +79,6 @@ fn options(weights: Target) -> Options {
         weights,
         kv_type: KvType::F16,
         threads: 1,
-        isa: None,
+        ..Options::default()
     }
 }

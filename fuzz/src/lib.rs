@@ -8,21 +8,27 @@ use tercel_text::{Tokenizer, TokenizerParts};
 /// Tokens that are gone on with.
 const STEPS: usize = 40;
 
+/// Every byte, as byte-level vocabularies write them: what they lack could not be kept to.
 static GRAMMARS: LazyLock<Grammars> = LazyLock::new(|| {
-    let letters: Vec<String> = (b'!'..=b'~')
-        .map(|byte| char::from(byte).to_string())
+    let is_itself = |byte: u8| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..);
+    let mut others = (0x100..).filter_map(char::from_u32);
+    let bytes: Vec<String> = (0..=u8::MAX)
+        .map(|byte| match is_itself(byte) {
+            true => char::from(byte).to_string(),
+            false => others.next().map(String::from).unwrap_or_default(),
+        })
         .collect();
     let mut parts = TokenizerParts::default();
     parts.model = "gpt2";
     parts.pre = Some("gpt-2");
-    parts.tokens = letters
+    parts.tokens = bytes
         .iter()
         .map(String::as_str)
         .chain(["<|end|>"])
         .collect();
-    parts.kinds = Some(vec![1; letters.len()].into_iter().chain([3]).collect());
+    parts.kinds = Some(vec![1; bytes.len()].into_iter().chain([3]).collect());
     parts.merges = Some(Vec::new());
-    parts.eos = u32::try_from(letters.len()).ok();
+    parts.eos = u32::try_from(bytes.len()).ok();
     let tokenizer = Tokenizer::from_parts(&parts).expect("a vocabulary");
     Grammars::new(Arc::new(tokenizer)).expect("an end")
 });
@@ -36,7 +42,7 @@ pub fn walk(grammar: &Grammar) {
     for step in 0..STEPS {
         // What is too much work is an error, and the end.
         let Ok(mask) = constraint.mask() else { return };
-        let allowed = (0..95).filter(|token| mask.allows(*token));
+        let allowed = (0..256).filter(|token| mask.allows(*token));
         let allowed: Vec<u32> = allowed.collect();
         let Some(token) = allowed.get(step * 7 % allowed.len().max(1)) else {
             return;
